@@ -1,0 +1,54 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each installs what it needs into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := signspool callback_api processor shared simulator tests
+TEST_ARGS ?= -n 2
+
+.PHONY: help demo install install-test test check format lock clean
+
+help:
+	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
+	@echo "make test    every test, on SQLite and on PostgreSQL"
+	@echo "make check   formatting, lint and types"
+	@echo "make install the .venv with the signspool command in it"
+	@echo "make lock    renew requirements.lock and requirements-test.lock"
+
+demo: install
+	$(BIN)/signspool demo
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-test: requirements-test.lock $(VENV)/.installed
+	$(PIP) install --quiet --require-hashes -r requirements-test.lock
+	touch $@
+
+test: install-test
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: install-test
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+
+format: install-test
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+# Needs `uv` on the path; the lock files name no index.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+lock:
+	$(LOCK) --upgrade --group build pyproject.toml -o requirements.lock
+	$(LOCK) --upgrade --group build --group test -c requirements.lock pyproject.toml -o requirements-test.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

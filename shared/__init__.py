@@ -1,0 +1,1 @@
+"""What both tiers know; imports neither of them."""

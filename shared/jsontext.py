@@ -1,0 +1,85 @@
+"""JSON from strangers: strict, exact to the last digit, and never deeper than we can hold.
+
+The standard decoder with three differences: a number is kept as the text that was written, so an id is
+exact at any magnitude and ten million digits cost no conversion; `NaN` and `Infinity`, which are not
+JSON, are refused; nesting is limited, so that what the door accepts the daemon can read too. Of duplicate
+keys the last one counts, as in the standard decoder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from typing import Any, NoReturn
+
+MAX_DEPTH = 200
+"""Levels of arrays and objects that are read; a body nested deeper is refused."""
+
+
+class Number(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
+
+class WholeNumber(Number):
+    """A JSON number without fraction and exponent, as it was written."""
+
+    __slots__ = ()
+
+
+# An unfinished string ends with the text, so that the scan stays linear whatever the text is.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=WholeNumber, parse_float=Number, parse_constant=_refuse_constant)
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text; numbers come as `Number`.
+
+    Raises:
+        ValueError: not JSON, or nested deeper than `MAX_DEPTH`.
+    """
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return _DECODER.decode(text)
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets outside strings; for text that is not JSON, any number."""
+    data = text.encode("utf-8", "surrogatepass")
+    brackets = _STRING.sub(b"", data).translate(None, delete=_NOT_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Raises:
+        ValueError: not JSON, nested too deep, or not an object.
+    """
+    value = loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object is needed, this is {kind_of(value)}")
+    return value
+
+
+def kind_of(value: object) -> str:
+    """The JSON name of a value's kind, for messages: «an array», «null»."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, Number):
+        return "a number"
+    if isinstance(value, str):
+        return "a text"
+    return "an array" if isinstance(value, list) else "an object"

@@ -1,0 +1,105 @@
+"""Checks of who sent a callback, for providers to choose from. Every comparison takes constant time."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Literal
+
+from pydantic import Field, IPvAnyNetwork, SecretStr
+
+from shared.errors import NotProvenError
+from shared.events import Trust
+from shared.providers._base import Callback, Proof, ProviderSettings
+
+
+class SharedSecretSettings(ProviderSettings):
+    """Settings of a provider that proves itself, if at all, by a secret which we chose."""
+
+    authentication: Literal["header", "query", "none"] | None = Field(
+        default=None,
+        description='where the secret comes: "header" (the default when one is set), "query", or "none" to accept anybody',
+    )
+    secret_header: str = Field(
+        default="X-Callback-Secret", description="header that carries the secret", min_length=1
+    )
+    secret_query: str = Field(
+        default="secret", description="query parameter that carries the secret", min_length=1
+    )
+    secret: SecretStr | None = Field(default=None, description="the secret", min_length=1)
+    secrets: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="several valid secrets, key id = secret; the id of the one that fitted goes into the receipt",
+    )
+    allow_addresses: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="networks that callbacks may come from; empty means any",
+    )
+
+    def all_secrets(self) -> dict[str, SecretStr]:
+        """Every valid secret by key id; the single one has the id `default`."""
+        single = {"default": self.secret} if self.secret is not None else {}
+        return {**single, **self.secrets}
+
+
+def why_closed(settings: SharedSecretSettings) -> str | None:
+    """Why a door with these settings may not open, or None."""
+    if settings.authentication == "none":
+        if settings.all_secrets():
+            return 'authentication = "none" and a secret are both set: drop one of them'
+        return None
+    if not settings.all_secrets():
+        return (
+            'no secret is set: set secret (or secret_file), or say authentication = "none" in so many words'
+        )
+    return None
+
+
+def check_address(settings: SharedSecretSettings, callback: Callback) -> None:
+    """Return when the sender's address is allowed.
+
+    Raises:
+        NotProvenError: it is not.
+    """
+    if not settings.allow_addresses:
+        return
+    try:
+        address = ip_address(callback.remote_address)
+    except ValueError:
+        raise NotProvenError("the sender's address is not known") from None
+    if not any(address in network for network in settings.allow_addresses):
+        raise NotProvenError("callbacks are not accepted from this address")
+
+
+def check_shared_secret(settings: SharedSecretSettings, callback: Callback) -> Proof:
+    """Compare the secret in the header or in the query with every valid one.
+
+    Raises:
+        NotProvenError: missing, wrong, or sent from an address that is not allowed.
+    """
+    check_address(settings, callback)
+    if settings.authentication == "none":
+        return Proof(Trust.OPEN)
+    if settings.authentication == "query":
+        place, given = "query parameter", callback.query.get(settings.secret_query)
+        name = settings.secret_query
+    else:
+        place, given = "header", callback.headers.get(settings.secret_header.lower())
+        name = settings.secret_header
+    if not given:
+        raise NotProvenError(f"the {place} {name} is missing")
+    key_id = matching_key(given, settings.all_secrets())
+    if key_id is None:
+        raise NotProvenError(f"the {place} {name} is wrong")
+    return Proof(Trust.PROVEN, key_id)
+
+
+def matching_key(given: str, secrets: Mapping[str, SecretStr]) -> str | None:
+    """The id of the secret that equals the given text; every one is compared, whichever fits."""
+    found = None
+    offered = given.encode("utf-8", "surrogateescape")
+    for key_id, secret in secrets.items():
+        if hmac.compare_digest(offered, secret.get_secret_value().encode("utf-8")):
+            found = key_id
+    return found
