@@ -89,5 +89,5 @@ class Destination(ABC):
         """Take the workflow step; errors as in `deliver`."""
         raise NotImplementedError(f"{self.name} has no workflow")
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027  (most destinations hold nothing)
         """Let go of connections."""

@@ -1,4 +1,4 @@
-"""The registry: every file of this folder without a leading underscore is a provider, and its name is the file's."""
+"""The registry: a file here without a leading underscore is a provider, and its name is the file's."""
 
 from __future__ import annotations
 

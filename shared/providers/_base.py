@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
-
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,7 +68,7 @@ class Callback:
 
 
 class Head(NamedTuple):
-    """What every callback must have: whose envelope it is about, and the provider's word for what happened."""
+    """What every callback must have: which envelope it is about, and the provider's word for the event."""
 
     document_id: str
     action: str
@@ -278,7 +277,7 @@ class Provider(ABC, Generic[S]):
     @property
     @abstractmethod
     def origins(self) -> frozenset[str]:
-        """Origins (`https://host[:port]`) that requests to this provider may go to; empty when its API is not set up."""
+        """Origins (`https://host:port`) that requests may go to; empty when the API is not set up."""
 
     @abstractmethod
     def signed_file(self, document: DocumentView) -> SignedFiles:

@@ -19,7 +19,7 @@ class SharedSecretSettings(ProviderSettings):
 
     authentication: Literal["header", "query", "none"] | None = Field(
         default=None,
-        description='where the secret comes: "header" (the default when one is set), "query", or "none" to accept anybody',
+        description='where the secret comes: "header" (default when one is set), "query"; "none" accepts anybody',
     )
     secret_header: str = Field(
         default="X-Callback-Secret", description="header that carries the secret", min_length=1
@@ -30,7 +30,7 @@ class SharedSecretSettings(ProviderSettings):
     secret: SecretStr | None = Field(default=None, description="the secret", min_length=1)
     secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="several valid secrets, key id = secret; the id of the one that fitted goes into the receipt",
+        description="several valid secrets, key id = secret; the receipt names the one that fitted",
     )
     allow_addresses: list[IPvAnyNetwork] = Field(
         default_factory=list,

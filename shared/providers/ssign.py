@@ -4,7 +4,7 @@ Source: https://docs.selbetti.com.br/?p=29143 and publicly readable integration 
 Proof:  none of its own; a secret header or secret in the address and an address list, by setting.
 Answer: not public; 200 with our own words.
 Resends: not public.
-File:   GET .../signer/IntegrationEnvelopeFile by the file id that the upload returned, not by the envelope id.
+File:   GET .../signer/IntegrationEnvelopeFile by the file id of the upload, not by the envelope id.
 """
 
 from __future__ import annotations
