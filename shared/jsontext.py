@@ -48,9 +48,27 @@ def loads(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested deeper than `MAX_DEPTH`.
     """
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    check_depth(text)
     return _DECODER.decode(text)
+
+
+def raw_decode(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at a character, and where it ends; the depth is the caller's to check.
+
+    Raises:
+        ValueError: no JSON value begins there.
+    """
+    return _DECODER.raw_decode(text, start)
+
+
+def check_depth(text: str, limit: int = MAX_DEPTH) -> None:
+    """Return when a JSON text is nested no deeper than the limit.
+
+    Raises:
+        ValueError: it is deeper.
+    """
+    if text.count("[") + text.count("{") > limit and _depth(text) > limit:
+        raise ValueError(f"nested deeper than {limit} levels")
 
 
 def _depth(text: str) -> int:

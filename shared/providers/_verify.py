@@ -19,7 +19,7 @@ class SharedSecretSettings(ProviderSettings):
 
     authentication: Literal["header", "query", "none"] | None = Field(
         default=None,
-        description='where the secret comes: "header" (default when one is set), "query"; "none" accepts anybody',
+        description='where the secret comes: "header" (default), "query", or "none" to accept anybody',
     )
     secret_header: str = Field(
         default="X-Callback-Secret", description="header that carries the secret", min_length=1

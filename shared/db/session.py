@@ -1,0 +1,185 @@
+"""The database: one engine, transactions that tell a lost database from a bad row, and the schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shared.errors import DatabaseUnavailableError, SchemaError
+
+_BUSY_TIMEOUT_SECONDS = 30.0
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Database:
+    """One database, SQLite or PostgreSQL; safe to use from several threads."""
+
+    def __init__(self, url: str | URL, *, busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _engine(self.url, busy_timeout_seconds)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction: committed at the end, rolled back on any error.
+
+        Raises:
+            DatabaseUnavailableError: the database is away, locked or full. What a row itself is to blame for
+                comes as SQLAlchemy's own `DBAPIError`.
+        """
+        with self._unavailable(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError("no database connection became free in time") from error
+        except DBAPIError as error:
+            if not is_unavailable(error):
+                raise
+            raise DatabaseUnavailableError(f"the database does not answer: {_first_line(error)}") from error
+
+    # The schema
+
+    def upgrade(self) -> None:
+        """Bring the tables to the version of this program.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        with self.transaction() as connection:
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def schema_version(self) -> str | None:
+        """The version of the tables; None for an empty database."""
+        with self.transaction() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def check_schema(self) -> None:
+        """Return when the tables are of this program's version.
+
+        Raises:
+            SchemaError: they are not; the message says what to type.
+            DatabaseUnavailableError: the database does not answer.
+        """
+        needed = newest_schema()
+        found = self.schema_version()
+        if found == needed:
+            return
+        known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+        if found is not None and found not in known:
+            raise SchemaError(
+                f"the database has schema {found}, made by a newer signspool: install that version"
+            )
+        raise SchemaError(
+            f"the database has schema {found or 'none'}, this version needs {needed}; "
+            "type: signspool db upgrade"
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def newest_schema() -> str:
+    """The version of the tables that this program needs."""
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert head is not None
+    return head
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _engine(url: URL, busy_timeout_seconds: float) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(
+            url,
+            pool_size=8,
+            max_overflow=8,
+            pool_pre_ping=True,
+            pool_timeout=30,
+            connect_args={"connect_timeout": 10, "application_name": "signspool"}
+            if url.get_backend_name() == "postgresql"
+            else {},
+        )
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    # The driver opens no transaction by itself; `_begin_immediate` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # Two transactions that read first and then both want to write would end in SQLITE_BUSY at once, whatever
+    # the busy timeout; taking the write lock at the beginning makes the second one wait instead.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_unavailable(error: DBAPIError) -> bool:
+    """Whether an error is the database's own trouble and not the fault of a row."""
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    original: Any = error.orig
+    if isinstance(original, sqlite3.Error):
+        return isinstance(original, sqlite3.OperationalError) and _is_sqlite_trouble(original)
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError)
+    # 08 connection, 40 serialisation and deadlock, 53 out of resources, 57 shutdown and cancel, 58 system
+    return state[:2] in ("08", "40", "53", "57", "58") or state == "25006"
+
+
+_SQLITE_TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+def _is_sqlite_trouble(error: sqlite3.OperationalError) -> bool:
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_TROUBLE
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What the driver said, without the statement and its parameters, which may hold personal data."""
+    return str(error.orig).strip().partition("\n")[0][:200]

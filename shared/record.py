@@ -1,0 +1,252 @@
+"""The spool file: the prescribed names live here and nowhere else.
+
+    {"timestamp": "2026-11-21T20:31:05.123456-03:00", "originalPayload": {"envelopeId": 155, ...},
+     "envelopeId": "155", "action": "COMPLETED", "provider": 1, "receipt": {...}}
+
+`originalPayload` comes second and is the body byte for byte when that is JSON, so a reader finds it again
+exactly. Everything of ours stands under `receipt`; a file without it, written by hand or by the vendor's own
+product, is as good.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from shared import jsontext
+from shared.body import Encoding
+from shared.events import Origin, Trust
+
+_ID_FIELDS = ("envelopeId", "documentId", "documentID")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What we noted when the callback came.
+
+    `sha256` and `size_bytes` are of the body. `refusal` stands in copies of refused callbacks only.
+    """
+
+    id: str
+    provider_name: str
+    encoding: Encoding
+    sha256: str
+    size_bytes: int
+    content_type: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    remote_address: str = ""
+    trust: Trust = Trust.OPEN
+    key_id: str | None = None
+    origin: Origin = Origin.CALLBACK
+    refusal: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The value under `receipt`."""
+        value: dict[str, Any] = {
+            "id": self.id,
+            "providerName": self.provider_name,
+            "encoding": self.encoding,
+            "sha256": self.sha256,
+            "bytes": self.size_bytes,
+            "contentType": self.content_type,
+            "headers": self.headers,
+            "query": self.query,
+            "remoteAddress": self.remote_address,
+            "trust": self.trust,
+            "keyId": self.key_id,
+            "origin": self.origin,
+        }
+        return value if self.refusal is None else {**value, "refusal": self.refusal}
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecord:
+    """The content of one spool file.
+
+    `received_at` is aware, with the spool's offset. `provider_number` is None only in a file written by hand
+    that names no provider. `receipt` is None for a file that we did not write.
+    """
+
+    received_at: datetime
+    document_id: str
+    action: str
+    provider_number: int | None
+    payload: bytes
+    id_field: str = "envelopeId"
+    receipt: Receipt | None = None
+
+    def to_bytes(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            ValueError: there is no receipt; only files of ours are written.
+        """
+        if self.receipt is None:
+            raise ValueError("a record without a receipt is only read, never written")
+        timestamp = self.received_at.isoformat(timespec="microseconds")
+        head = f'{{"timestamp": "{timestamp}", "originalPayload": '.encode()
+        tail = json.dumps(
+            {
+                self.id_field: self.document_id,
+                "action": self.action,
+                "provider": self.provider_number,
+                "receipt": self.receipt.as_json(),
+            }
+        )
+        # The closing half is an object of its own; its opening brace gives way to the comma.
+        return b"".join((head, self._payload_json(self.receipt.encoding), b",\n ", tail[1:].encode(), b"\n"))
+
+    def _payload_json(self, encoding: Encoding) -> bytes:
+        if encoding is Encoding.JSON:
+            return self.payload
+        if encoding is Encoding.TEXT:
+            return json.dumps(self.payload.decode("utf-8")).encode()
+        return json.dumps(base64.b64encode(self.payload).decode("ascii")).encode()
+
+
+def digest_of(payload: bytes) -> str:
+    """The SHA-256 of a body, in hex."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def parse_record(data: bytes) -> SpoolRecord:
+    """Read a spool file, ours or a stranger's with the prescribed names alone.
+
+    Raises:
+        ValueError: not such a file; the message says what is missing or wrong.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8") from None
+    jsontext.check_depth(text, jsontext.MAX_DEPTH + 1)
+    values, spans = _top_level(text)
+    receipt = _receipt(values.get("receipt"))
+    id_field = next((name for name in _ID_FIELDS if name in values), None)
+    if id_field is None:
+        raise ValueError("envelopeId (or documentId) is missing")
+    return SpoolRecord(
+        received_at=_instant(values.get("timestamp")),
+        document_id=_text(values[id_field], id_field),
+        action=_text(values.get("action"), "action"),
+        provider_number=_number(values.get("provider")),
+        payload=_payload(text, values, spans, receipt),
+        id_field=id_field,
+        receipt=receipt,
+    )
+
+
+def _top_level(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The members of the object that the text is, and where each value stands in it."""
+    values: dict[str, Any] = {}
+    spans: dict[str, tuple[int, int]] = {}
+    place = _expect(text, 0, "{")
+    while True:
+        if not text.startswith('"', place):
+            raise ValueError("a JSON object is needed")
+        name, place = jsontext.raw_decode(text, place)
+        place = _expect(text, place, ":")
+        value, end = jsontext.raw_decode(text, place)
+        values[name], spans[name] = value, (place, end)
+        place = _SPACE.match(text, end).end()  # type: ignore[union-attr]  # it matches anywhere
+        if text.startswith("}", place):
+            break
+        place = _expect(text, place, ",")
+    if text[place + 1 :].strip():
+        raise ValueError("there is more behind the JSON object")
+    return values, spans
+
+
+def _expect(text: str, place: int, char: str) -> int:
+    """Where the next token starts behind an expected character."""
+    place = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # it matches anywhere
+    if not text.startswith(char, place):
+        raise ValueError(f"not a JSON object: {char!r} is missing at character {place}")
+    return _SPACE.match(text, place + 1).end()  # type: ignore[union-attr]
+
+
+def _payload(
+    text: str, values: dict[str, Any], spans: dict[str, tuple[int, int]], receipt: Receipt | None
+) -> bytes:
+    if "originalPayload" not in values:
+        raise ValueError("originalPayload is missing")
+    value = values["originalPayload"]
+    encoding = receipt.encoding if receipt else Encoding.JSON
+    if isinstance(value, str) and not isinstance(value, jsontext.Number):
+        if encoding is Encoding.BASE64:
+            try:
+                return base64.b64decode(value, validate=True)
+            except binascii.Error:
+                raise ValueError("originalPayload is not base64, although the receipt says so") from None
+        # A text is the body itself in our files, and in a file by hand the most likely meaning too.
+        if encoding is Encoding.TEXT or receipt is None:
+            return value.encode("utf-8", "surrogatepass")
+    start, end = spans["originalPayload"]
+    return text[start:end].encode("utf-8")
+
+
+def _receipt(value: object) -> Receipt | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"receipt must be an object, this is {jsontext.kind_of(value)}")
+    try:
+        return Receipt(
+            id=_text(value.get("id"), "receipt.id"),
+            provider_name=_text(value.get("providerName"), "receipt.providerName"),
+            encoding=Encoding(value.get("encoding", Encoding.JSON)),
+            sha256=str(value.get("sha256", "")),
+            size_bytes=int(value.get("bytes", 0)),
+            content_type=str(value.get("contentType", "")),
+            headers=_texts(value.get("headers")),
+            query=_texts(value.get("query")),
+            remote_address=str(value.get("remoteAddress", "")),
+            trust=Trust(value.get("trust", Trust.OPEN)),
+            key_id=value.get("keyId"),
+            origin=Origin(value.get("origin", Origin.CALLBACK)),
+            refusal=value.get("refusal"),
+        )
+    except TypeError as error:
+        raise ValueError(f"receipt is damaged: {error}") from None
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
+
+
+def _text(value: object, name: str) -> str:
+    """A text, or a whole number as it was written, since people write `"envelopeId": 155`."""
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    if isinstance(value, str) and (type(value) is str or isinstance(value, jsontext.WholeNumber)):
+        if value.strip():
+            return str(value)
+        raise ValueError(f"{name} is empty")
+    raise ValueError(f"{name} must be a text or a whole number, this is {jsontext.kind_of(value)}")
+
+
+def _number(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    raise ValueError("provider must be a whole number: 0 Certisign, 1 S-SIGN")
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("timestamp is missing")
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("timestamp must look like 2026-11-21T20:31:05-03:00") from None
+    # A time without an offset, as a person writes it, is local time.
+    return instant.astimezone() if instant.tzinfo is None else instant

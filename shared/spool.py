@@ -1,0 +1,304 @@
+"""The spool: folders of callbacks, one file each. The folder is the state, and a file is never rewritten.
+
+`Spool` is for whoever looks into the folders and moves files; `shared.writer` puts new files in.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from shared.clock import Clock
+from shared.errors import SpoolUnavailableError
+from shared.names import day_of
+
+MARKER = ".signspool"
+"""The file that tells a spool's volume from a bare mount point."""
+
+REASON_SUFFIX = ".reason.json"
+MAX_ENTRY_BYTES = 256 * 1024 * 1024
+"""A larger file is not read; no door with sensible limits writes one."""
+
+_FOLDER_MODE = 0o750
+
+
+class Folder(StrEnum):
+    """The folders under the root; all on one file system."""
+
+    SPOOL = "spool"
+    DEFERRED = "deferred"
+    DONE = "done"
+    QUARANTINE = "quarantine"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One file: its day folder (`aaaa-mm-dd`) and its name. The day is empty for a file that a person put
+    right into `spool/`."""
+
+    day: str
+    name: str
+
+
+class UnreadableError(ValueError):
+    """The file cannot be an entry; the message says why."""
+
+
+class Spool:
+    """The folders of one root."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self.root = root
+        self.clock = clock
+        self.temporary = root / ".tmp"
+        self.files = root / "files"
+        """Where fetched signed files lie until they are delivered."""
+
+    # Setting up
+
+    def initialise(self) -> str:
+        """Make root, folders and marker where they are missing, durably; returns the spool's id.
+
+        Raises:
+            SpoolUnavailableError: the root cannot be made or written.
+        """
+        with unavailable("make the spool"):
+            for folder in (self.root, *map(self.folder, Folder), self.temporary, self.files):
+                folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            marker = self.root / MARKER
+            if not marker.exists():
+                content = {"spool": str(uuid.uuid4()), "made": self.clock.local().isoformat()}
+                write_small(marker, json.dumps(content) + "\n")
+            sync_folder(self.root)
+            sync_folder(self.root.parent)
+        return self.id()
+
+    def id(self) -> str:
+        """The id in the marker file.
+
+        Raises:
+            SpoolUnavailableError: no marker: not a spool, or its volume is not mounted.
+        """
+        try:
+            value = json.loads((self.root / MARKER).read_text())
+            return str(value["spool"])
+        except FileNotFoundError:
+            raise SpoolUnavailableError(
+                f"{self.root} is not a spool, or its volume is not mounted: "
+                "mount it, or make a new spool with: signspool check --init-spool"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SpoolUnavailableError(f"the marker file {MARKER} cannot be read: {error}") from error
+
+    def make_day_folders(self) -> None:
+        """Make today's and tomorrow's folder under `spool/`, since a watcher can miss the first file of a
+        folder that is made together with it.
+
+        Raises:
+            SpoolUnavailableError: they cannot be made.
+        """
+        with unavailable("make the day folders"):
+            for day in (self.clock.today(), self.clock.today() + timedelta(days=1)):
+                make_folder(self.folder(Folder.SPOOL) / day.isoformat())
+
+    # Looking
+
+    def folder(self, folder: Folder) -> Path:
+        """The path of a folder."""
+        return self.root / folder
+
+    def path(self, folder: Folder, entry: Entry) -> Path:
+        """Where an entry lies, or would lie."""
+        return self.root / folder / entry.day / entry.name
+
+    def days(self, folder: Folder) -> list[str]:
+        """The day folders that exist, newest first."""
+        with unavailable(f"list {folder}/"):
+            try:
+                with os.scandir(self.folder(folder)) as found:
+                    names = [item.name for item in found if day_of(item.name) and item.is_dir()]
+            except FileNotFoundError:
+                return []
+        return sorted(names, reverse=True)
+
+    def entries(self, folder: Folder) -> Iterator[Entry]:
+        """Every entry of a folder, newest day first, in no order within a day; memory stays flat.
+
+        Names that begin with a dot, that do not end in `.json`, or that are reason files are no entries.
+
+        Raises:
+            SpoolUnavailableError: the folder cannot be listed.
+        """
+        for day in ("", *self.days(folder)):
+            try:
+                with unavailable(f"list {folder}/{day}"), os.scandir(self.folder(folder) / day) as found:
+                    for item in found:
+                        if _is_entry_name(item.name) and not item.is_dir(follow_symlinks=False):
+                            yield Entry(day, item.name)
+            except FileNotFoundError:
+                continue
+
+    def read(self, folder: Folder, entry: Entry) -> bytes:
+        """The content of an entry.
+
+        Raises:
+            FileNotFoundError: somebody took it away.
+            UnreadableError: not a plain file, or too large.
+            SpoolUnavailableError: the disk failed.
+        """
+        path = self.path(folder, entry)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise UnreadableError("not a plain file") from None
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise UnreadableError("no permission to read it: give the service user access") from None
+            if error.errno == errno.ENOENT:
+                raise
+            raise SpoolUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb") as file, unavailable(f"read {path}"):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError("not a plain file")
+            if status.st_size > MAX_ENTRY_BYTES:
+                raise UnreadableError(f"larger than {MAX_ENTRY_BYTES} bytes")
+            return file.read()
+
+    def age_seconds(self, folder: Folder, entry: Entry) -> float:
+        """Seconds since an entry's file was last changed; 0 when it is gone."""
+        try:
+            return max(0.0, self.clock.now().timestamp() - self.path(folder, entry).lstat().st_mtime)
+        except FileNotFoundError:
+            return 0.0
+
+    def find(self, text: str) -> list[tuple[Folder, Entry]]:
+        """Entries of any folder whose name is, or contains, a text: a file name, a guid, an id."""
+        return [(folder, entry) for folder in Folder for entry in self.entries(folder) if text in entry.name]
+
+    # Moving
+
+    def move(self, entry: Entry, source: Folder, target: Folder) -> Entry | None:
+        """Rename an entry into another folder, same day; returns it as it is named there, None if it is gone.
+
+        A different file of the same name is never replaced: the moved one gets a number. Not synced: after
+        a power cut the file may be back, and is then handled again without effect.
+
+        Raises:
+            SpoolUnavailableError: the rename failed.
+        """
+        moved = Entry(entry.day or self.clock.today().isoformat(), entry.name)
+        path = self.path(source, entry)
+        with unavailable(f"move {path} to {target}/"):
+            make_folder(self.path(target, moved).parent)
+            number = 0
+            while (place := self.path(target, moved)).exists() and not _same_file(path, place):
+                number += 1
+                moved = Entry(moved.day, f"{entry.name.removesuffix('.json')}.{number}.json")
+            try:
+                path.rename(place)
+            except FileNotFoundError:
+                return None
+        self._forget_reason(source, entry)
+        return moved
+
+    def remove(self, entry: Entry, folder: Folder) -> None:
+        """Delete an entry, if it is still there.
+
+        Raises:
+            SpoolUnavailableError: it cannot be deleted.
+        """
+        with unavailable(f"delete {entry.name}"):
+            self.path(folder, entry).unlink(missing_ok=True)
+        self._forget_reason(folder, entry)
+
+    def quarantine(self, entry: Entry, source: Folder, reason: Mapping[str, Any]) -> Entry | None:
+        """Move an entry to `quarantine/` and lay `<name>.reason.json` beside it.
+
+        Raises:
+            SpoolUnavailableError: it cannot be moved.
+        """
+        moved = self.move(entry, source, Folder.QUARANTINE)
+        if moved is not None:
+            content = {"since": self.clock.local().isoformat(), "from": source, **reason}
+            with unavailable("write the reason"):
+                write_small(self._reason_path(moved), json.dumps(content, indent=2) + "\n")
+        return moved
+
+    def reason(self, entry: Entry) -> dict[str, Any] | None:
+        """What stands in the reason file of a quarantined entry; None without a readable one."""
+        try:
+            value = json.loads(self._reason_path(entry).read_text())
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def forget_reason(self, entry: Entry) -> None:
+        """Remove a reason file whose entry a person has moved out of quarantine."""
+        self._reason_path(entry).unlink(missing_ok=True)
+
+    def _forget_reason(self, folder: Folder, entry: Entry) -> None:
+        if folder is Folder.QUARANTINE:
+            self.forget_reason(entry)
+
+    def _reason_path(self, entry: Entry) -> Path:
+        path = self.path(Folder.QUARANTINE, entry)
+        return path.with_name(path.name.removesuffix(".json") + REASON_SUFFIX)
+
+
+class unavailable:  # noqa: N801  (it reads as a word: `with unavailable("list spool/"):`)
+    """Turns every `OSError` but `FileNotFoundError` into `SpoolUnavailableError`, saying what was tried."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise SpoolUnavailableError(f"cannot {self._what}: {error.strerror or error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder whose parent exists; no error when it is there."""
+    path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a folder's entries to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_small(path: Path, text: str) -> None:
+    """Write a small file so that it is either whole or not there at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _is_entry_name(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith(".") and not name.endswith(REASON_SUFFIX)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except FileNotFoundError:
+        return False
