@@ -2,6 +2,7 @@
 
 SignspoolError
 ├── SettingsError               a setting is wrong or missing: say so and exit 2
+├── UsageError                  a command was given something it cannot use: say so and exit 2
 ├── RefusedError                the door turns a request away
 │   ├── UnknownProviderError      400
 │   ├── NotProvenError            401, or what the provider needs
@@ -32,6 +33,10 @@ class SignspoolError(Exception):
 
 class SettingsError(SignspoolError):
     """A setting is wrong, missing or unknown."""
+
+
+class UsageError(SignspoolError):
+    """A command was given something it cannot use."""
 
 
 class RefusedError(SignspoolError):

@@ -119,7 +119,7 @@ class Document(Base):
     status_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     registered_at: Mapped[datetime | None]
-    references: Mapped[dict[str, str]] = mapped_column("refs")
+    refs: Mapped[dict[str, str]]
     dms: Mapped[dict[str, str]]
     learned: Mapped[dict[str, str]]
 

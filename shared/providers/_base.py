@@ -193,6 +193,9 @@ class ProviderSettings(BaseModel):
     number: int | None = Field(
         default=None, description="number in the spool file, when not the prescribed one", ge=0
     )
+    fetch_files: bool = Field(
+        default=True, description="fetch the signed file of a completed document, and deliver it"
+    )
     actions: dict[str, EventType] = Field(
         default_factory=dict,
         description="further words for actions, or other meanings: WORD = event type",

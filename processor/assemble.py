@@ -1,0 +1,157 @@
+"""Puts the daemon together from the settings: the one place where its parts are made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from processor.breaker import Breaker
+from processor.daemon import Daemon
+from processor.destinations import build_destinations
+from processor.destinations._base import Destination
+from processor.inhand import InHand
+from processor.lanes import Lane, LaneSettings
+from processor.mirror import Mirror
+from processor.outside import Outside
+from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
+from processor.pipeline import Pipeline
+from processor.reading import Reader
+from processor.settle import Settler
+from processor.work import Worker
+from shared.clock import Clock
+from shared.db.session import Database
+from shared.providers import AnyProvider
+from shared.settings import Settings, build_providers
+from shared.spool import Spool
+
+IN_HAND = ".in-hand.json"
+
+
+@asynccontextmanager
+async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Daemon]:
+    """A daemon ready to run; its connections are let go of at the end.
+
+    Raises:
+        SpoolUnavailableError: the spool has no marker.
+        SchemaError: the tables are of another version; the message says what to type.
+        DatabaseUnavailableError: the database does not answer.
+    """
+    clock = clock or Clock.in_zone(settings.spool.timezone)
+    spool = Spool(settings.spool.root, clock)
+    spool_id = spool.id()
+    database = Database(settings.database_url)
+    mirror = _mirror(settings)
+    providers = build_providers(settings)
+    outsides = {name: _outside(name, provider, settings) for name, provider in providers.items()}
+    destinations = build_destinations(settings.destinations, processor=settings.processor)
+    try:
+        database.check_schema()
+        yield _daemon(settings, spool, spool_id, database, mirror, providers, outsides, destinations)
+    finally:
+        for connected in (*outsides.values(), *destinations.values()):
+            await connected.aclose()
+        if mirror is not None:
+            mirror.close()
+        database.close()
+
+
+def _daemon(
+    settings: Settings,
+    spool: Spool,
+    spool_id: str,
+    database: Database,
+    mirror: Mirror | None,
+    providers: Mapping[str, AnyProvider],
+    outsides: Mapping[str, Outside],
+    destinations: Mapping[str, Destination],
+) -> Daemon:
+    options = settings.processor
+    policy = Policy(destinations, mirror is not None)
+    keep_done = settings.spool.retention_done > 0
+    settler = Settler(spool, spool_id, database, keep_done=keep_done)
+    worker = Worker(
+        spool=spool,
+        spool_id=spool_id,
+        database=database,
+        providers=providers,
+        outsides=outsides,
+        destinations=destinations,
+        mirror=mirror,
+        policy=policy,
+        max_file_bytes=options.max_file,
+    )
+    lanes: list[Lane] = []
+
+    def wake_all() -> None:
+        for lane in lanes:
+            lane.wake()
+
+    names = [*map(provider_lane, providers), *map(destination_lane, destinations)]
+    for name in (*names, MIRROR_LANE) if mirror is not None else names:
+        breaker = Breaker(
+            failures=options.breaker_failures,
+            pause_seconds=options.breaker_pause,
+            monotonic=spool.clock.monotonic,
+        )
+        lanes.append(
+            Lane(
+                name,
+                database=database,
+                worker=worker,
+                settler=settler,
+                breaker=breaker,
+                settings=_lane_settings(settings, name),
+                wake_all=wake_all,
+                now=spool.clock.now,
+            )
+        )
+    pipeline = Pipeline(
+        spool=spool,
+        spool_id=spool_id,
+        database=database,
+        reader=Reader(spool, providers),
+        policy=policy,
+        in_hand=InHand(spool.root / IN_HAND),
+        batch_size=options.batch,
+        streak_limit=options.quarantine_streak,
+        keep_done=keep_done,
+    )
+    return Daemon(
+        spool=spool,
+        spool_id=spool_id,
+        database=database,
+        pipeline=pipeline,
+        settler=settler,
+        lanes=lanes,
+        sweep_seconds=options.sweep,
+        grace_seconds=options.grace,
+    )
+
+
+def _lane_settings(settings: Settings, lane: str) -> LaneSettings:
+    options = settings.processor
+    return LaneSettings(
+        # The company's own table hears of changes one after the other.
+        concurrency=1 if lane == MIRROR_LANE else options.concurrency,
+        look_seconds=options.look_outbox,
+        lease_seconds=options.lease,
+        attempts=options.attempts,
+        backoff_base_seconds=options.backoff_base,
+        backoff_cap_seconds=options.backoff_cap,
+    )
+
+
+def _mirror(settings: Settings) -> Mirror | None:
+    mirror = settings.database.mirror
+    return None if mirror is None else Mirror(mirror.url.get_secret_value(), mirror.statement)
+
+
+def _outside(name: str, provider: AnyProvider, settings: Settings) -> Outside:
+    options = settings.processor
+    return Outside(
+        name,
+        origins=provider.origins,
+        connect_timeout_seconds=options.connect_timeout,
+        read_timeout_seconds=options.read_timeout,
+        total_timeout_seconds=options.total_timeout,
+    )

@@ -1,0 +1,244 @@
+"""The daemon: wake, list, work, wait; one process for each spool; a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from processor import outbox
+from processor.download import remove_leftovers
+from processor.lanes import Lane
+from processor.pipeline import Pipeline, Tally, TooManyBadError
+from processor.settle import Settler
+from processor.watch import watch
+from shared.db.session import Database
+from shared.errors import UnavailableError
+from shared.spool import Folder, Spool
+
+log = structlog.get_logger()
+
+LOCK = ".processor.lock"
+_THREADS = 16
+_STANDBY_LOOK_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_BAD_STREAK_PAUSE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Daemon:
+    """Works off one spool and the outbox. Everything it uses is handed in."""
+
+    spool: Spool
+    spool_id: str
+    database: Database
+    pipeline: Pipeline
+    settler: Settler
+    lanes: list[Lane]
+    sweep_seconds: float
+    grace_seconds: float
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT; then end what is in hand, within the grace time."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="processor"))
+        stop = asyncio.Event()
+        stopping = threading.Event()
+
+        def end() -> None:
+            log.info("processor.stopping", grace_seconds=self.grace_seconds)
+            stop.set()
+            stopping.set()
+            self._wake_lanes()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        async with self._alone(stop):
+            if not stop.is_set():
+                await self._work(stop, stopping)
+        log.info("processor.stopped")
+
+    async def run_once(self) -> Tally:
+        """One pass: record what lies in the spool, do what is due now, settle, return.
+
+        Raises:
+            UnavailableError: spool or database are away.
+        """
+        with single_instance(self.spool.root) as alone:
+            if not alone:
+                raise UnavailableError("another processor works on this spool: stop it first")
+            await asyncio.to_thread(self._prepare)
+            tally = await asyncio.to_thread(self.pipeline.work_through, threading.Event())
+            # Each thing done may make another one due, so go on until a round finds nothing.
+            while sum([await lane.take() for lane in self.lanes]):
+                for lane in self.lanes:
+                    await lane.drain(self.grace_seconds)
+            await asyncio.to_thread(self.settler.scan)
+            return tally
+
+    # The parts
+
+    def _wake_lanes(self) -> None:
+        for lane in self.lanes:
+            lane.wake()
+
+    @asynccontextmanager
+    async def _alone(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Wait, as a hot standby, until no other processor works on this spool."""
+        told = False
+        while not stop.is_set():
+            with single_instance(self.spool.root) as alone:
+                if alone:
+                    yield
+                    return
+            if not told:
+                log.info("processor.standby", reason="another processor works on this spool")
+                told = True
+            await _sleep(stop, _STANDBY_LOOK_SECONDS)
+        yield
+
+    async def _work(self, stop: asyncio.Event, stopping: threading.Event) -> None:
+        if not await self._until_prepared(stop):
+            return
+        look = asyncio.Event()
+        look.set()
+        loop = asyncio.get_running_loop()
+        self.pipeline.on_owing = partial(_call_soon, loop, self._wake_lanes)
+        log.info("processor.started", spool=str(self.spool.root), lanes=[lane.name for lane in self.lanes])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch(self.spool.folder(Folder.SPOOL), look.set, stop))
+            for lane in self.lanes:
+                group.create_task(lane.run(stop))
+            await self._look_again_and_again(look, stop, stopping)
+        async with asyncio.timeout(self.grace_seconds + 5):
+            await asyncio.gather(*(lane.drain(self.grace_seconds) for lane in self.lanes))
+
+    async def _until_prepared(self, stop: asyncio.Event) -> bool:
+        """Get ready, for as long as spool or database are away; False when told to stop meanwhile."""
+        pause = _Pause()
+        while not stop.is_set():
+            try:
+                await asyncio.to_thread(self._prepare)
+            except UnavailableError as error:
+                pause.complain(error)
+                await _sleep(stop, pause.next_seconds())
+            else:
+                return True
+        return False
+
+    def _prepare(self) -> None:
+        """What a start does once: take over from the process before us."""
+        self.pipeline.in_hand.after_start()
+        for day in _folders(self.spool.files):
+            remove_leftovers(day)
+        self.spool.make_day_folders()
+        with self.database.transaction() as connection:
+            outbox.release_leases(connection, self.spool_id)
+            # Settings may have changed since; whatever still lacks something says so again.
+            outbox.wake_waiting(connection, self.spool.clock.now())
+        self.settler.scan()
+
+    async def _look_again_and_again(
+        self, look: asyncio.Event, stop: asyncio.Event, stopping: threading.Event
+    ) -> None:
+        pause = _Pause()
+        swept_at = self.spool.clock.monotonic()
+        while not stop.is_set():
+            look.clear()
+            try:
+                await asyncio.to_thread(self.pipeline.work_through, stopping)
+                if self.spool.clock.monotonic() - swept_at >= self.sweep_seconds:
+                    await asyncio.to_thread(self._sweep)
+                    swept_at = self.spool.clock.monotonic()
+            except UnavailableError as error:
+                pause.complain(error)
+                await _sleep(stop, pause.next_seconds())
+                look.set()
+                continue
+            pause.over()
+            await _either(look, stop, self.sweep_seconds)
+
+    def _sweep(self) -> None:
+        """What need not be done at every wake-up."""
+        self.spool.make_day_folders()
+        self.settler.scan()
+
+
+class _Pause:
+    """How long to wait while our own means are gone; complains once, and says once that it is over."""
+
+    def __init__(self) -> None:
+        self._seconds = _FIRST_PAUSE_SECONDS
+        self._gone = False
+        self._bad_streak = False
+
+    def complain(self, error: UnavailableError) -> None:
+        self._bad_streak = isinstance(error, TooManyBadError)
+        if not self._gone or self._bad_streak:
+            log.error("processor.unavailable", error=str(error))
+        self._gone = True
+
+    def next_seconds(self) -> float:
+        if self._bad_streak:
+            return _BAD_STREAK_PAUSE_SECONDS
+        seconds, self._seconds = self._seconds, min(self._seconds * 2, _LONGEST_PAUSE_SECONDS)
+        return seconds
+
+    def over(self) -> None:
+        if self._gone:
+            log.info("processor.available")
+        self._gone = False
+        self._seconds = _FIRST_PAUSE_SECONDS
+
+
+@contextmanager
+def single_instance(root: Path) -> Iterator[bool]:
+    """Whether this is the only processor on a spool; the lock is held inside the block."""
+    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """Have something done on the loop's thread."""
+    loop.call_soon_threadsafe(act)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [item for item in path.iterdir() if item.is_dir()]
+    except OSError:
+        return []
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def _either(look: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
+    """Wait for a wake-up, for the end, or for the timer."""
+    waits = [asyncio.create_task(look.wait()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

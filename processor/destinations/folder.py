@@ -1,0 +1,252 @@
+"""A folder as destination: a copy of each signed file, and beside it a `.json` that says what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from processor.destinations._base import Destination, Parcel, Sending
+from processor.destinations._values import Values
+from shared import template
+from shared.clock import Clock
+from shared.errors import PermanentError, TransientError
+from shared.settings.destinations import FolderSettings
+
+_PIECE_BYTES = 256 * 1024
+_MAX_NAME_BYTES = 200
+_STALE_SECONDS = 3600.0
+_KEPT_MARKS = frozenset(" ._-()+,=@")
+# A file system may know no hard links; then a rename is the next best thing.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+
+
+class FolderDestination(Destination):
+    """Puts each file under its name, whole or not at all; never over a file with other content.
+
+    A second content under the same name is stored beside the first one, with a piece of its digest in the name.
+    """
+
+    repeatable = True
+
+    def __init__(self, name: str, settings: FolderSettings, clock: Clock) -> None:
+        self.name = name
+        self.kinds = frozenset(settings.kinds)
+        self._settings = settings
+        self._clock = clock
+        # Two deliveries under one name must not exchange the files that describe them.
+        self._placing = asyncio.Lock()
+
+    def why_unusable(self) -> str | None:
+        root = self._settings.path
+        if not root.is_dir():
+            return f"{root} is not there: make or mount it"
+        if not os.access(root, os.W_OK | os.X_OK):
+            return f"{root} cannot be written: give its rights to the user of this service"
+        return None
+
+    async def deliver(self, parcel: Parcel, sending: Sending) -> str:
+        values = Values.of_parcel(parcel)
+        values.require(self._settings.name)
+        relative = relative_path(self._settings.name, values)
+        target = self._settings.path / relative
+        part = target.with_name(f".{parcel.sha256}.{uuid.uuid4()}.part")
+        try:
+            found = await asyncio.to_thread(self._prepare, parcel, target, part)
+            if found is None:
+                await sending()
+                async with self._placing:
+                    found = await asyncio.to_thread(self._place, parcel, target, part)
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+        return found.relative_to(self._settings.path).as_posix()
+
+    def _prepare(self, parcel: Parcel, target: Path, part: Path) -> Path | None:
+        """Copy the file beside its target; or the path under which it lies there already."""
+        root = self._settings.path
+        with self._as_transient():
+            if not root.is_dir():
+                raise TransientError(f"{root} is not there: make or mount it; nothing is written until then")
+            _make_folders(root, target.parent)
+            for place in (target, with_digest(target, parcel.sha256)):
+                if _holds(place, parcel):
+                    # The crash that brought us back may have come before this.
+                    _sync_folder(place.parent)
+                    return place
+            self._remove_stale(part.parent, parcel.sha256)
+            _copy(parcel, part)
+            return None
+
+    def _place(self, parcel: Parcel, target: Path, part: Path) -> Path:
+        """Give the copy its name, and the description before it."""
+        with self._as_transient():
+            for place in (target, with_digest(target, parcel.sha256)):
+                if _holds(place, parcel):
+                    return place
+                if place.exists():
+                    continue
+                self._describe(parcel, place)
+                _appear(part, place)
+                _sync_folder(place.parent)
+                return place
+        raise PermanentError(
+            f"{target.name} and its name with digest hold other content under {self._settings.path}: "
+            "find out who changed them, and move them away"
+        )
+
+    def _describe(self, parcel: Parcel, place: Path) -> None:
+        """Write the `.json` beside the place, whole or not at all."""
+        subject = parcel.subject
+        description = {
+            "provider": subject.provider,
+            "document_id": subject.document_id,
+            "status": subject.status.value,
+            "kind": parcel.kind.value,
+            "sha256": parcel.sha256,
+            "size_bytes": parcel.size_bytes,
+            "media_type": parcel.media_type,
+            "delivered_at": self._clock.now().isoformat(),
+            "idempotency_key": parcel.idempotency_key,
+        }
+        part = place.with_name(f".{parcel.sha256}.{uuid.uuid4()}.part")
+        try:
+            with part.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(description, ensure_ascii=False, indent=1) + "\n")
+                _sync_file(file)
+            part.replace(place.with_name(place.name + ".json"))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _remove_stale(self, folder: Path, sha256: str) -> None:
+        """Remove what earlier attempts at this file left when they were killed."""
+        oldest = self._clock.now().timestamp() - _STALE_SECONDS
+        for left in folder.glob(f".{sha256}.*.part"):
+            if left.stat().st_mtime < oldest:
+                left.unlink(missing_ok=True)
+
+    @contextmanager
+    def _as_transient(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TransientError(
+                f"{self._settings.path} cannot be written ({error.strerror}): check space, rights and mount"
+            ) from error
+
+
+def relative_path(name: str, values: Values) -> Path:
+    """The path under the destination's folder that a template gives.
+
+    Values cannot make folders or leave them: a slash in one is encoded like every other mark that a file
+    name should not have. Letters of any script stay.
+
+    Raises:
+        PermanentError: nothing is left for the file name.
+    """
+    rendered = template.parse(name).render(values.lookup, escape=_safe)
+    *folders, last = rendered.split("/")
+    if not last:
+        raise PermanentError(f"the name template {name!r} gives no file name for this file: correct it")
+    return Path(*(_fit(folder) for folder in folders if folder), _not_description(_fit(last)))
+
+
+def with_digest(path: Path, sha256: str) -> Path:
+    """The same path with a piece of the digest before the ending."""
+    return path.with_name(f"{path.stem}.{sha256[:16]}{path.suffix}")
+
+
+def _safe(value: str) -> str:
+    kept = "".join(
+        char if char.isalnum() or char in _KEPT_MARKS else _percent(char)
+        for char in value.encode("utf-8", "replace").decode("utf-8")
+    )
+    # A dot or dash in front would hide the file or look like an option; some systems drop a space or dot behind.
+    if kept[:1] in (".", "-", " "):
+        kept = _percent(kept[0]) + kept[1:]
+    return kept[:-1] + _percent(kept[-1]) if kept[-1:] in (".", " ") else kept
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8"))
+
+
+def _fit(name: str) -> str:
+    """A name of at most 200 bytes; one that had to be cut carries a digest of the whole, and keeps its ending."""
+    if not name.strip("."):
+        return name.replace(".", "%2E")
+    encoded = name.encode("utf-8")
+    if len(encoded) <= _MAX_NAME_BYTES:
+        return name
+    suffix = Path(name).suffix if len(Path(name).suffix.encode("utf-8")) <= 16 else ""
+    tail = f"%-{hashlib.sha256(encoded).hexdigest()[:32]}{suffix}"
+    return encoded[: _MAX_NAME_BYTES - len(tail.encode("utf-8"))].decode("utf-8", "ignore") + tail
+
+
+def _not_description(name: str) -> str:
+    """A name that no `.json` beside another file can have."""
+    return f"{name[:-5]}%2E{name[-4:]}" if name.lower().endswith(".json") else name
+
+
+def _copy(parcel: Parcel, part: Path) -> None:
+    """Copy a parcel's file to a new file and sync it.
+
+    Raises:
+        TransientError: what was read is not what was fetched.
+    """
+    digest = hashlib.sha256()
+    with parcel.path.open("rb") as source, part.open("xb") as copy:
+        while piece := source.read(_PIECE_BYTES):
+            digest.update(piece)
+            copy.write(piece)
+        if digest.hexdigest() != parcel.sha256:
+            raise TransientError(f"the fetched file {parcel.path.name} was changed on our disk")
+        _sync_file(copy)
+
+
+def _holds(path: Path, parcel: Parcel) -> bool:
+    """Whether a file is there already, with this parcel's content."""
+    try:
+        if path.stat().st_size != parcel.size_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == parcel.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _appear(part: Path, place: Path) -> None:
+    """Make the copy visible under its name, in one step, and over nothing that another machine put there."""
+    try:
+        os.link(part, place)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        part.replace(place)
+
+
+def _make_folders(root: Path, folder: Path) -> None:
+    """Make the folders between root and folder, each of them durable before the next."""
+    for parent in reversed([folder, *folder.parents]):
+        if parent.is_relative_to(root) and not parent.is_dir():
+            parent.mkdir(exist_ok=True)
+            _sync_folder(parent.parent)
+
+
+def _sync_file(file: IO[bytes] | IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""What the daemon has in its hands, noted before the work, so that an entry which kills it is found out.
+
+The note is one small file under the spool's root. It need not survive a power cut, only the process: after a
+power cut nobody is to blame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from shared.spool import Entry, unavailable
+
+KILLS_BEFORE_QUARANTINE = 3
+
+
+class InHand:
+    """Names of entries that are being worked on, and how often each was there when the process died."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._deaths: dict[Entry, int] = {}
+
+    def after_start(self) -> None:
+        """Charge a death to every entry that the process before us held when it ended.
+
+        Raises:
+            SpoolUnavailableError: the note cannot be read.
+        """
+        with unavailable("read what was in hand"):
+            try:
+                noted = json.loads(self._path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return
+            except ValueError:
+                noted = []  # Died while writing the note, before any of the work it announces.
+        for day, name, deaths in noted:
+            self._deaths[Entry(day, name)] = deaths + 1
+
+    @property
+    def suspects(self) -> list[Entry]:
+        """Entries that were in hand at a death, not often enough for quarantine; to be taken alone."""
+        return [entry for entry, deaths in self._deaths.items() if deaths < KILLS_BEFORE_QUARANTINE]
+
+    @property
+    def killers(self) -> list[Entry]:
+        """Entries that were in hand at every one of too many deaths."""
+        return [entry for entry, deaths in self._deaths.items() if deaths >= KILLS_BEFORE_QUARANTINE]
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Note these, and the counts of those that are still suspected, before working on them.
+
+        Raises:
+            SpoolUnavailableError: the note cannot be written.
+        """
+        taken = {entry: self._deaths.get(entry, 0) for entry in entries}
+        self._write([[entry.day, entry.name, deaths] for entry, deaths in taken.items()])
+
+    def put_down(self, entry: Entry) -> None:
+        """An entry is dealt with and no longer suspected."""
+        self._deaths.pop(entry, None)
+
+    def nothing(self) -> None:
+        """Nothing is in hand any more.
+
+        Raises:
+            SpoolUnavailableError: the note cannot be written.
+        """
+        self._write([[entry.day, entry.name, deaths - 1] for entry, deaths in self._deaths.items()])
+
+    def _write(self, rows: list[list[object]]) -> None:
+        with unavailable("note what is in hand"):
+            temporary = self._path.with_suffix(".new")
+            temporary.write_text(json.dumps(rows), encoding="utf-8")
+            temporary.rename(self._path)

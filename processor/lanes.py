@@ -1,0 +1,303 @@
+"""Lanes: what is owed to one peer, done a few at a time, so that no slow peer holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from processor import outbox
+from processor.breaker import Breaker
+from processor.outbox import Leased
+from processor.settle import Settler
+from processor.work import Worker
+from shared.backoff import backoff_seconds
+from shared.db.models import Task
+from shared.db.session import Database
+from shared.errors import (
+    HeldError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+    WaitingError,
+)
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_UNAVAILABLE_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """How a lane works; all in seconds or counts."""
+
+    concurrency: int
+    look_seconds: float
+    lease_seconds: float
+    attempts: int
+    backoff_base_seconds: float
+    backoff_cap_seconds: float
+
+
+class Lane:
+    """Works off one lane of the outbox until it is stopped."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        database: Database,
+        worker: Worker,
+        settler: Settler,
+        breaker: Breaker,
+        settings: LaneSettings,
+        wake_all: Callable[[], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.name = name
+        self.breaker = breaker
+        self._database = database
+        self._worker = worker
+        self._settler = settler
+        self._settings = settings
+        self._wake_all = wake_all
+        self._now = now
+        self._wake = asyncio.Event()
+        self._working: dict[int, asyncio.Task[None]] = {}
+        self._unavailable = False
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being worked on."""
+        return not self._working
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take and do what is due until told to stop; what is in hand then goes on, see `drain`."""
+        renewal = asyncio.create_task(self._renew_leases())
+        try:
+            while not stop.is_set():
+                await self.take()
+                await self._sleep(self._settings.look_seconds)
+        finally:
+            renewal.cancel()
+
+    async def take(self) -> int:
+        """Begin what is due, as far as there is room; returns how much was begun."""
+        room = self.breaker.allowance(self._settings.concurrency - len(self._working))
+        if room <= 0:
+            return 0
+        try:
+            taken = await self._in_database(
+                lambda connection: outbox.lease(
+                    connection,
+                    self.name,
+                    room,
+                    spool_id=self._worker.spool_id,
+                    now=self._now(),
+                    lease_seconds=self._settings.lease_seconds,
+                )
+            )
+        except UnavailableError as error:
+            self._note_unavailable(error)
+            await asyncio.sleep(_UNAVAILABLE_PAUSE_SECONDS)
+            return 0
+        self._note_available()
+        for leased in taken:
+            self.breaker.begin()
+            task = asyncio.create_task(self._do(leased))
+            self._working[leased.id] = task
+            task.add_done_callback(partial(self._finished, leased.id))
+        return len(taken)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Let what is in hand end; what has not ended in time is cut off and taken up at the next start."""
+        working = list(self._working.values())
+        if working:
+            _, late = await asyncio.wait(working, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # One owed thing
+
+    def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
+        self._working.pop(row_id, None)
+        self._wake.set()
+
+    async def _do(self, leased: Leased) -> None:
+        try:
+            note = await self._worker.do(leased)
+            # What was done is written down however long the database takes to come back.
+            spare = await self._write(note)
+            if spare is not None:
+                await asyncio.to_thread(self._worker.forget_file, spare)
+        except asyncio.CancelledError:
+            log.warning("delivery.cut_off", **_fields(leased, self.name))
+            raise
+        except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
+            await self._judge(leased, error)
+        else:
+            self.breaker.succeeded()
+            log.info("delivery.done", **_fields(leased, self.name))
+            if leased.task in (Task.FETCH, Task.DELIVER):
+                self._wake_all()
+            await self._settle(leased)
+
+    async def _judge(self, leased: Leased, error: Exception) -> None:
+        """Decide what a failed attempt leads to."""
+        reason = str(error)
+        match error:
+            case UnavailableError():
+                self.breaker.abandoned()
+                self._note_unavailable(error)
+                await self._give_back(leased)
+            case WaitingError():
+                self.breaker.abandoned()
+                log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
+                await self._write(lambda connection: outbox.let_wait(connection, leased, reason))
+            case HeldError():
+                if isinstance(error.__cause__, TransientError):
+                    self._failed()
+                else:
+                    self.breaker.abandoned()
+                await self._end(leased, reason, outbox.hold, "delivery.held")
+            case PermanentError():
+                self.breaker.succeeded()
+                await self._end(leased, reason, outbox.give_up, "delivery.failed")
+            case TransientError():
+                self._failed()
+                await self._retry_later(leased, reason, error.retry_after_seconds)
+            case _:
+                self.breaker.abandoned()
+                log.error("delivery.unexpected", exc_info=error, **_fields(leased, self.name))
+                unexpected = f"unexpected, see the log: {error!r}"
+                await self._retry_later(leased, unexpected, None, without_effect=False)
+
+    async def _give_back(self, leased: Leased) -> None:
+        await self._write(
+            lambda connection: outbox.give_back(
+                connection, leased, now=self._now(), delay_seconds=_UNAVAILABLE_PAUSE_SECONDS
+            )
+        )
+
+    async def _retry_later(
+        self, leased: Leased, error: str, asked_seconds: float | None, *, without_effect: bool = True
+    ) -> None:
+        settings = self._settings
+        if leased.attempt >= settings.attempts:
+            reason = f"given up after {leased.attempt} attempts: {error}"
+            await self._end(leased, reason, outbox.give_up, "delivery.failed")
+            return
+        delay = backoff_seconds(
+            leased.attempt,
+            base_seconds=settings.backoff_base_seconds,
+            cap_seconds=settings.backoff_cap_seconds,
+        )
+        if asked_seconds is not None:
+            delay = max(delay, min(asked_seconds, settings.backoff_cap_seconds))
+        log.warning("delivery.retry", error=error, in_seconds=round(delay, 1), **_fields(leased, self.name))
+        await self._write(
+            lambda connection: outbox.put_off(
+                connection,
+                leased,
+                error,
+                now=self._now(),
+                delay_seconds=delay,
+                without_effect=without_effect,
+            )
+        )
+
+    async def _end(
+        self,
+        leased: Leased,
+        reason: str,
+        how: Callable[[Connection, Leased, str], None],
+        event: str,
+    ) -> None:
+        log.error(event, reason=reason, **_fields(leased, self.name))
+        await self._write(lambda connection: how(connection, leased, reason))
+        await self._settle(leased)
+
+    async def _write(self, act: Callable[[Connection], T]) -> T:
+        """Note how an attempt ended, for as long as it takes the database to come back."""
+        while True:
+            try:
+                return await self._in_database(act)
+            except UnavailableError as error:
+                self._note_unavailable(error)
+                await asyncio.sleep(_UNAVAILABLE_PAUSE_SECONDS)
+
+    async def _settle(self, leased: Leased) -> None:
+        try:
+            await asyncio.to_thread(self._settler.settle_event, leased.event_fk)
+        except UnavailableError as error:
+            # The scan at the next sweep does it.
+            self._note_unavailable(error)
+
+    # Waiting, and the state of our own means
+
+    def _failed(self) -> None:
+        if self.breaker.failed():
+            log.error("lane.broken", lane=self.name)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+            if not self._working:
+                continue
+            try:
+                await self._in_database(
+                    lambda connection: outbox.renew(
+                        connection,
+                        list(self._working),
+                        now=self._now(),
+                        lease_seconds=self._settings.lease_seconds,
+                    )
+                )
+            except UnavailableError as error:
+                self._note_unavailable(error)
+
+    def _note_unavailable(self, error: UnavailableError) -> None:
+        if not self._unavailable:
+            log.error("lane.unavailable", lane=self.name, error=str(error))
+        self._unavailable = True
+
+    def _note_available(self) -> None:
+        if self._unavailable:
+            log.info("lane.available", lane=self.name)
+        self._unavailable = False
+
+    async def _in_database(self, act: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._database.transaction() as connection:
+                return act(connection)
+
+        return await asyncio.to_thread(run)
+
+
+def _fields(leased: Leased, lane: str) -> dict[str, object]:
+    return {
+        "task": str(leased.task),
+        "lane": lane,
+        "delivery": leased.id,
+        "attempt": leased.attempt,
+    }

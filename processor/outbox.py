@@ -1,0 +1,340 @@
+"""The outbox: how each owed thing moves from due to done.
+
+Every function works inside the caller's transaction. An attempt is charged when it is leased, before the
+work, so that one which kills the process is counted too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select, update
+from sqlalchemy.orm import aliased
+
+from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
+from shared.events import DocumentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """One owed thing that this process works on now. `attempt` counts from 1 and is charged already."""
+
+    id: int
+    task: Task
+    key: str
+    destination: str
+    document_fk: int
+    event_fk: int
+    file_fk: int | None
+    status: DocumentStatus
+    attempt: int
+    sent_at: datetime | None
+
+
+def lease(
+    connection: Connection, lane: str, limit: int, *, spool_id: str, now: datetime, lease_seconds: float
+) -> list[Leased]:
+    """Take what is due in a lane, oldest first, and charge an attempt for each."""
+    taken: Sequence[Row[Any]] = connection.execute(_due(lane, spool_id, now).limit(limit)).all()
+    if not taken:
+        return []
+    connection.execute(
+        update(OutboxRow)
+        .where(OutboxRow.id.in_([row.id for row in taken]))
+        .values(
+            attempts=OutboxRow.attempts + 1,
+            lease_until=now + timedelta(seconds=lease_seconds),
+            leased_by=spool_id,
+        )
+    )
+    return [
+        Leased(
+            id=row.id,
+            task=Task(row.task),
+            key=row.key,
+            destination=row.destination,
+            document_fk=row.document_fk,
+            event_fk=row.event_fk,
+            file_fk=row.file_fk,
+            status=DocumentStatus(row.status),
+            attempt=row.attempts + 1,
+            sent_at=row.sent_at,
+        )
+        for row in taken
+    ]
+
+
+def _due(lane: str, spool_id: str, now: datetime) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            OutboxRow.id,
+            OutboxRow.task,
+            OutboxRow.key,
+            OutboxRow.destination,
+            OutboxRow.document_fk,
+            OutboxRow.event_fk,
+            OutboxRow.file_fk,
+            OutboxRow.status,
+            OutboxRow.attempts,
+            OutboxRow.sent_at,
+        )
+        .where(
+            OutboxRow.lane == lane,
+            OutboxRow.state == State.DUE,
+            OutboxRow.next_attempt_at <= now,
+            or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until < now),
+            *_prerequisites(spool_id),
+        )
+        .order_by(OutboxRow.next_attempt_at, OutboxRow.id)
+        .with_for_update(skip_locked=True, of=OutboxRow)
+    )
+
+
+def _prerequisites(spool_id: str) -> tuple[ColumnElement[bool], ...]:
+    """A file lies on this machine; a workflow step follows its deliveries; the mirror hears in order."""
+    other = aliased(OutboxRow)
+    undelivered = exists().where(
+        other.document_fk == OutboxRow.document_fk,
+        other.destination == OutboxRow.destination,
+        other.task == Task.DELIVER,
+        other.state != State.DONE,
+    )
+    unheard = exists().where(
+        other.document_fk == OutboxRow.document_fk,
+        other.task == Task.MIRROR,
+        other.id < OutboxRow.id,
+        other.state.in_((State.DUE, State.WAITING)),
+    )
+    ours = exists().where(FileRow.id == OutboxRow.file_fk, FileRow.spool_id == spool_id)
+    return (
+        or_(OutboxRow.file_fk.is_(None), ours),
+        or_(OutboxRow.task != Task.ADVANCE, ~undelivered),
+        or_(OutboxRow.task != Task.MIRROR, ~unheard),
+    )
+
+
+def mark_sent(connection: Connection, leased: Leased, now: datetime) -> None:
+    """Note that from now on the effect may have happened."""
+    _update(connection, leased.id, sent_at=now)
+
+
+def renew(connection: Connection, ids: Collection[int], *, now: datetime, lease_seconds: float) -> None:
+    """Keep what is still being worked on."""
+    connection.execute(
+        update(OutboxRow)
+        .where(OutboxRow.id.in_(ids), OutboxRow.lease_until.is_not(None))
+        .values(lease_until=now + timedelta(seconds=lease_seconds))
+    )
+
+
+def finish(connection: Connection, leased: Leased, now: datetime, remote_reference: str = "") -> None:
+    """It is done, for good."""
+    _update(
+        connection,
+        leased.id,
+        state=State.DONE,
+        done_at=now,
+        remote_reference=remote_reference,
+        last_error="",
+        **_NOT_LEASED,
+    )
+
+
+def put_off(
+    connection: Connection,
+    leased: Leased,
+    error: str,
+    *,
+    now: datetime,
+    delay_seconds: float,
+    without_effect: bool = True,
+) -> None:
+    """It failed: try again later. `without_effect` is false when it may have had its effect all the same."""
+    values = {"sent_at": None} if without_effect else {}
+    later = now + timedelta(seconds=delay_seconds)
+    _update(connection, leased.id, last_error=error, next_attempt_at=later, **values, **_NOT_LEASED)
+
+
+def give_back(connection: Connection, leased: Leased, *, now: datetime, delay_seconds: float = 0.0) -> None:
+    """Our own means failed before anything was sent: nobody is charged."""
+    later = now + timedelta(seconds=delay_seconds)
+    _update(connection, leased.id, attempts=leased.attempt - 1, next_attempt_at=later, **_NOT_LEASED)
+
+
+def let_wait(connection: Connection, leased: Leased, reason: str) -> None:
+    """Something has to be said first: nobody is charged."""
+    _update(
+        connection,
+        leased.id,
+        state=State.WAITING,
+        attempts=leased.attempt - 1,
+        last_error=reason,
+        sent_at=None,
+        **_NOT_LEASED,
+    )
+
+
+def hold(connection: Connection, leased: Leased, reason: str) -> None:
+    """It may have been done: a person decides."""
+    _update(connection, leased.id, state=State.HELD, last_error=reason, **_NOT_LEASED)
+
+
+def give_up(connection: Connection, leased: Leased, reason: str) -> None:
+    """It is not going to work."""
+    _update(connection, leased.id, state=State.FAILED, last_error=reason, sent_at=None, **_NOT_LEASED)
+
+
+_NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": ""}
+
+
+def _update(connection: Connection, row_id: int, **values: Any) -> None:
+    connection.execute(update(OutboxRow).where(OutboxRow.id == row_id).values(**values))
+
+
+# Waking up
+
+
+def release_leases(connection: Connection, spool_id: str) -> None:
+    """At start: what the process before us was working on is due again, its attempt stays charged.
+
+    Where the effect may have happened `sent_at` still says so, and whoever takes it next sees that.
+    """
+    connection.execute(update(OutboxRow).where(OutboxRow.leased_by == spool_id).values(**_NOT_LEASED))
+
+
+def wake_waiting(connection: Connection, now: datetime, document_fk: int | None = None) -> None:
+    """What waits for a registration or for a setting is tried again."""
+    where = [OutboxRow.state == State.WAITING]
+    if document_fk is not None:
+        where.append(OutboxRow.document_fk == document_fk)
+    connection.execute(update(OutboxRow).where(*where).values(state=State.DUE, next_attempt_at=now))
+
+
+def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:
+    """Try afresh what these entries owe and what had been given up. What is held stays held."""
+    event_ids = select(EventRow.id).where(EventRow.receipt_id.in_(receipt_ids))
+    connection.execute(
+        update(OutboxRow)
+        .where(OutboxRow.event_fk.in_(event_ids), OutboxRow.state == State.FAILED)
+        .values(**_AFRESH, next_attempt_at=now)
+    )
+
+
+def fetch_again(connection: Connection, document_fk: int, now: datetime) -> None:
+    """Owe the signed file of a document once more: the copy that was fetched is gone from the disk."""
+    connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.document_fk == document_fk,
+            OutboxRow.task == Task.FETCH,
+            OutboxRow.state == State.DONE,
+        )
+        .values(**_AFRESH, next_attempt_at=now, done_at=None)
+    )
+
+
+def retry(connection: Connection, row_ids: Collection[int], now: datetime) -> int:
+    """Start afresh what a person names, held or not; what is done or being worked on is left alone.
+
+    Returns how many rows were changed.
+    """
+    changed = connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.id.in_(row_ids),
+            OutboxRow.state != State.DONE,
+            or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until < now),
+        )
+        .values(**_AFRESH, next_attempt_at=now)
+    )
+    return int(changed.rowcount)
+
+
+_AFRESH: dict[str, Any] = {"state": State.DUE, "attempts": 0, "sent_at": None, **_NOT_LEASED}
+
+
+# Looking
+
+
+def open_states(connection: Connection, receipt_ids: Collection[str]) -> dict[str, frozenset[State]]:
+    """The states, other than done, of what entries still owe, by receipt id; entries that owe nothing are
+    left out."""
+    found: dict[str, set[State]] = {}
+    rows = connection.execute(
+        select(EventRow.receipt_id, OutboxRow.state)
+        .join(OutboxRow, OutboxRow.event_fk == EventRow.id)
+        .where(EventRow.receipt_id.in_(receipt_ids), OutboxRow.state != State.DONE)
+    )
+    for receipt_id, state in rows:
+        found.setdefault(receipt_id, set()).add(State(state))
+    return {receipt_id: frozenset(states) for receipt_id, states in found.items()}
+
+
+def is_superseded(connection: Connection, leased: Leased) -> bool:
+    """Whether the mirror has already heard of a later status of the same document."""
+    return bool(
+        connection.scalar(
+            select(
+                exists().where(
+                    OutboxRow.document_fk == leased.document_fk,
+                    OutboxRow.task == Task.MIRROR,
+                    OutboxRow.state == State.DONE,
+                    OutboxRow.id > leased.id,
+                )
+            )
+        )
+    )
+
+
+def earliest_due(connection: Connection, lane: str) -> datetime | None:
+    """When the next thing of a lane is due, leased or not; None when nothing is."""
+    when = case(
+        (
+            and_(OutboxRow.lease_until.is_not(None), OutboxRow.lease_until > OutboxRow.next_attempt_at),
+            OutboxRow.lease_until,
+        ),
+        else_=OutboxRow.next_attempt_at,
+    )
+    found: datetime | None = connection.scalar(
+        select(func.min(when)).where(OutboxRow.lane == lane, OutboxRow.state == State.DUE)
+    )
+    return found
+
+
+def take_delivered_file(connection: Connection, file_fk: int) -> str | None:
+    """The path of a file that every destination has, noted as deleted; None while it has to stay."""
+    undelivered = exists().where(OutboxRow.file_fk == file_fk, OutboxRow.state != State.DONE)
+    path = connection.scalar(select(FileRow.path).where(FileRow.id == file_fk, ~undelivered))
+    if not path:
+        return None
+    connection.execute(update(FileRow).where(FileRow.id == file_fk).values(path=""))
+    return path
+
+
+class DocumentFacts(NamedTuple):
+    """What the work on an owed thing needs to know of its document."""
+
+    provider: str
+    document_id: str
+    status: DocumentStatus
+    refs: dict[str, str]
+    dms: dict[str, str]
+    learned: dict[str, str]
+
+
+def document_of(connection: Connection, document_fk: int) -> DocumentFacts:
+    """The facts of one document."""
+    row = connection.execute(
+        select(
+            Document.provider,
+            Document.document_id,
+            Document.status,
+            Document.refs,
+            Document.dms,
+            Document.learned,
+        ).where(Document.id == document_fk)
+    ).one()
+    return DocumentFacts(row[0], row[1], DocumentStatus(row[2]), row[3], row[4], row[5])

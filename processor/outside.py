@@ -1,0 +1,293 @@
+"""The only HTTP sender: one client per provider or destination, with limits on time, size and target."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpx
+
+from shared.errors import NoAnswerError, NotSentError, PermanentError, SignspoolError
+from shared.providers._base import Answer, origin_of
+
+MIB = 1024 * 1024
+_PIECE_BYTES = 64 * 1024
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# Raised while the request is put together, before its first byte.
+_NOT_A_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+
+class Streamed:
+    """An answer whose body is still on its way; header names are lower case."""
+
+    def __init__(self, peer: str, response: httpx.Response) -> None:
+        self._peer = peer
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = dict(response.headers)
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The body in pieces, decompressed piece by piece should the server have compressed it unasked.
+
+        Raises:
+            NoAnswerError: the compressed body is damaged or cut off.
+            PermanentError: it is compressed in a way that was not offered and is not known.
+        """
+        coding = self.headers.get("content-encoding", "identity").strip().lower()
+        pieces = self._response.aiter_raw()
+        if coding in ("gzip", "x-gzip", "deflate"):
+            pieces = self._inflate(pieces)
+        elif coding not in ("", "identity"):
+            raise PermanentError(
+                f"{self._peer} compressed its answer as {coding[:20]!r}: have it answer without compression"
+            )
+        async for piece in pieces:
+            yield piece
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            NoAnswerError: it is longer than the limit, so that what it says stays unknown.
+        """
+        body = bytearray()
+        async with aclosing(self.chunks()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > limit_bytes:
+                    raise NoAnswerError(f"{self._peer} answered with more than {limit_bytes} bytes")
+        return bytes(body)
+
+    async def _inflate(self, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        # 32 + 15: the header tells gzip from zlib. The size of a step is bounded by what comes out of it.
+        inflater = zlib.decompressobj(wbits=47)
+        empty = True
+        try:
+            async for chunk in raw:
+                empty = False
+                waiting = chunk
+                while not inflater.eof:
+                    piece = inflater.decompress(waiting, _PIECE_BYTES)
+                    waiting = inflater.unconsumed_tail
+                    if piece:
+                        yield piece
+                    if not waiting and len(piece) < _PIECE_BYTES:
+                        break
+        except zlib.error:
+            raise NoAnswerError(f"{self._peer} sent a compressed answer that is damaged") from None
+        if not inflater.eof and not empty:
+            raise NoAnswerError(f"{self._peer} sent a compressed answer that is cut off")
+
+
+class Outside:
+    """Sends requests to one peer, and to no other origin than those it was given.
+
+    `peer` names the other side in messages. Redirects are not followed, since an answer must not choose
+    where credentials go; proxies of the environment are not used.
+
+    A request that cannot have left this machine raises `NotSentError`; one that may have, `NoAnswerError`.
+    No message holds a query, a header or a body.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        *,
+        origins: frozenset[str],
+        connect_timeout_seconds: float,
+        read_timeout_seconds: float,
+        total_timeout_seconds: float,
+        ca_file: Path | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._peer = peer
+        self._origins = origins
+        self._timeout = httpx.Timeout(
+            connect=connect_timeout_seconds,
+            pool=connect_timeout_seconds,
+            read=read_timeout_seconds,
+            write=read_timeout_seconds,
+        )
+        self._total_timeout_seconds = total_timeout_seconds
+        self._ca_file = ca_file
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str | bytes] | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        limit_bytes: int = MIB,
+    ) -> Answer:
+        """Send one request and read its answer, whatever its status.
+
+        Content that is iterated is sent in chunks unless `headers` has a Content-Length.
+
+        Raises:
+            PermanentError: the address is not allowed, the answer is a redirect, or this is no request.
+            NotSentError: the request did not leave this machine.
+            NoAnswerError: it may have, and no whole answer of at most `limit_bytes` came in time.
+        """
+        async with self.stream(method, url, headers=headers, content=content) as streamed:
+            return Answer(streamed.status, streamed.headers, await streamed.read(limit_bytes))
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str | bytes] | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
+    ) -> AbstractAsyncContextManager[Streamed]:
+        """Like `send`, for a body of any length: the total time limit covers the whole block."""
+        return self._stream(method, url, headers or {}, content)
+
+    @asynccontextmanager
+    async def _stream(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str | bytes],
+        content: bytes | AsyncIterable[bytes] | None,
+    ) -> AsyncIterator[Streamed]:
+        self._check_origin(url)
+        raw_headers = [_raw_header(name, value) for name, value in headers.items()]
+        client = self._open()
+        try:
+            async with asyncio.timeout(self._total_timeout_seconds) as limit:
+                request = client.build_request(method, url, headers=raw_headers, content=content)
+                response = await client.send(request, stream=True)
+                try:
+                    self._refuse_redirect(url, response)
+                    yield Streamed(self._peer, response)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
+            raise self._translated(error) from error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise NoAnswerError(
+                f"{self._peer} did not finish its answer within {self._total_timeout_seconds:g} s"
+            ) from error
+
+    def why_unusable(self) -> str | None:
+        """Why no request can be sent with these settings, or None."""
+        try:
+            self._tls()
+        except NotSentError as error:
+            return str(error)
+        return None
+
+    async def aclose(self) -> None:
+        """Close every connection; the next request opens anew."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+    def _open(self) -> httpx.AsyncClient:
+        if self._client is None:
+            # Both write addresses, queries included, into the log at levels that people turn on.
+            for name in ("httpx", "httpcore"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            self._client = httpx.AsyncClient(
+                verify=self._tls(),
+                timeout=self._timeout,
+                # A kept connection may be closed by the server in the very moment of its next use, which
+                # would make the outcome of a request unknown for the sake of one saved handshake.
+                limits=httpx.Limits(max_keepalive_connections=0),
+                headers={
+                    "User-Agent": f"signspool/{version('signspool')}",
+                    "Accept-Encoding": "identity",
+                    "Connection": "close",
+                },
+                follow_redirects=False,
+                trust_env=False,
+                transport=self._transport,
+            )
+        return self._client
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._ca_file is None:
+            return httpx.create_ssl_context(trust_env=False)
+        try:
+            return ssl.create_default_context(cafile=str(self._ca_file))
+        except OSError as error:
+            raise NotSentError(
+                f"the certificates in {self._ca_file} cannot be read ({error.strerror}): correct ca_file"
+            ) from error
+
+    def _check_origin(self, url: str) -> None:
+        try:
+            origin = origin_of(url)
+        except ValueError as error:
+            raise PermanentError(f"the address of {self._peer} cannot be used: {error}") from None
+        if origin not in self._origins:
+            raise PermanentError(f"{origin} is not among the addresses that the settings give {self._peer}")
+
+    def _refuse_redirect(self, url: str, response: httpx.Response) -> None:
+        if not 300 <= response.status_code < 400:
+            return
+        target = "elsewhere"
+        if "location" in response.headers:
+            try:
+                target = origin_of(urljoin(url, response.headers["location"]))
+            except ValueError:
+                target = "an address that is none"
+        raise PermanentError(
+            f"{self._peer} was answered with {response.status_code}, a redirect to {target}, which is not "
+            "followed: correct the address in the settings"
+        )
+
+    def _translated(self, error: Exception) -> SignspoolError:
+        if isinstance(error, _NEVER_SENT):
+            return NotSentError(f"{self._peer} cannot be reached: {_why_no_connection(error)}")
+        if isinstance(error, _NOT_A_REQUEST):
+            # The library's own words would quote the header or the address.
+            return PermanentError(f"the request to {self._peer} has a header or an address that HTTP forbids")
+        if isinstance(error, httpx.TimeoutException):
+            seconds = self._timeout.read
+            return NoAnswerError(f"{self._peer} was silent for {seconds:g} s after the request")
+        return NoAnswerError(f"{self._peer} broke the connection off before its answer was whole")
+
+
+def _why_no_connection(error: BaseException) -> str:
+    """The reason deep inside a connection error, in words that hold no address."""
+    reason = "no connection; check host, port and network"
+    if isinstance(error, httpx.PoolTimeout):
+        reason = "every connection is in use"
+    elif isinstance(error, httpx.ConnectTimeout):
+        reason = "no connection in time; check host, port and firewall"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not accepted ({cause.verify_message}); check the host name in the "
+                "settings, the clock, and ca_file if its authority is a private one"
+            )
+        if isinstance(cause, ssl.SSLError):
+            reason = f"no TLS connection ({cause.reason or 'no reason given'}); check scheme and port"
+        elif isinstance(cause, socket.gaierror):
+            reason = "its host name cannot be resolved; check the name in the settings and the DNS"
+        elif isinstance(cause, ConnectionRefusedError):
+            reason = "the connection was refused; check host and port, and whether it is running"
+        cause = cause.__cause__ or cause.__context__
+    return reason
+
+
+def _raw_header(name: str, value: str | bytes) -> tuple[bytes, bytes]:
+    try:
+        return name.encode("ascii"), value.encode("ascii") if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise PermanentError(f"the header {name!r} holds a letter outside ASCII: correct it") from None

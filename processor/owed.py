@@ -1,0 +1,163 @@
+"""What is owed because of an event: which outbox rows follow from a status, and from a fetched file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from processor.destinations._base import Destination
+from processor.outbox import Leased
+from shared.db.dialect import insert_missing
+from shared.db.models import FileRow, OutboxRow, State, Task
+from shared.events import DocumentStatus
+from shared.providers import AnyProvider
+from shared.providers._base import FileKind
+
+MIRROR_LANE = "mirror"
+
+
+def provider_lane(name: str) -> str:
+    """The lane of requests to a provider."""
+    return f"provider:{name}"
+
+
+def destination_lane(name: str) -> str:
+    """The lane of requests to a destination."""
+    return f"destination:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What follows from a status, as the settings have it."""
+
+    destinations: Mapping[str, Destination]
+    mirror: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """One document has come to a status because of one event."""
+
+    provider: AnyProvider
+    document_fk: int
+    event_fk: int
+    status: DocumentStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A signed file that was just stored; `path` is relative to the spool's `files/`."""
+
+    kind: FileKind
+    source: str
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    path: str
+
+
+def enqueue_for_status(
+    connection: Connection, changes: Sequence[StatusChange], *, now: datetime, policy: Policy
+) -> None:
+    """Owe what follows from documents having come to a status; what is owed already stays as it is."""
+    rows: list[dict[str, Any]] = []
+    for change in changes:
+        document, name = change.document_fk, change.provider.name
+        common = {"document_fk": document, "event_fk": change.event_fk, "status": change.status}
+        if policy.mirror:
+            rows.append(_row(Task.MIRROR, MIRROR_LANE, f"{change.event_fk}", now, common))
+        if change.status is DocumentStatus.COMPLETED and change.provider.settings.fetch_files:
+            rows.append(_row(Task.FETCH, provider_lane(name), f"{document}", now, common))
+        else:
+            rows += _advances(policy, document, now, common)
+    insert_missing(connection, OutboxRow, rows)
+
+
+def enqueue_deliveries(
+    connection: Connection,
+    fetched: Leased,
+    files: Iterable[NewFile],
+    *,
+    spool_id: str,
+    now: datetime,
+    policy: Policy,
+) -> None:
+    """Note the files of a document and owe their deliveries, and the workflow steps that follow them."""
+    document = fetched.document_fk
+    common = {"document_fk": document, "event_fk": fetched.event_fk, "status": fetched.status}
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        file_fk = _note_file(connection, document, file, spool_id=spool_id, now=now)
+        rows += [
+            _row(
+                Task.DELIVER,
+                destination_lane(name),
+                f"{name}:{document}:{file.sha256}",
+                now,
+                {**common, "file_fk": file_fk},
+            )
+            for name, destination in policy.destinations.items()
+            if file.kind in destination.kinds
+        ]
+    rows += _advances(policy, document, now, common)
+    insert_missing(connection, OutboxRow, rows)
+
+
+def _note_file(
+    connection: Connection, document_fk: int, file: NewFile, *, spool_id: str, now: datetime
+) -> int:
+    """The row of a fetched file; the same content fetched again only tells where it lies now."""
+    identity = {"document_fk": document_fk, "source": file.source, "sha256": file.sha256}
+    insert_missing(
+        connection,
+        FileRow,
+        [
+            {
+                **identity,
+                "kind": file.kind,
+                "name": file.name,
+                "media_type": file.media_type,
+                "size_bytes": file.size_bytes,
+                "path": file.path,
+                "spool_id": spool_id,
+                "fetched_at": now,
+            }
+        ],
+    )
+    return connection.execute(
+        update(FileRow).filter_by(**identity).values(path=file.path, spool_id=spool_id).returning(FileRow.id)
+    ).scalar_one()
+
+
+def _advances(
+    policy: Policy, document_fk: int, now: datetime, common: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """At most one step for each destination and document, whatever the status: the key holds no status."""
+    return [
+        _row(Task.ADVANCE, destination_lane(name), f"{name}:{document_fk}", now, common)
+        for name, destination in policy.destinations.items()
+        if destination.advances(common["status"])
+    ]
+
+
+def _row(task: Task, lane: str, key: str, now: datetime, common: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": f"{task}:{key}",
+        "task": task,
+        "lane": lane,
+        "destination": lane.partition(":")[2] or lane,
+        "file_fk": None,
+        "state": State.DUE,
+        "attempts": 0,
+        "next_attempt_at": now,
+        "leased_by": "",
+        "last_error": "",
+        "remote_reference": "",
+        "created_at": now,
+        **common,
+    }

@@ -1,0 +1,203 @@
+"""Entries through the steps in order: take, read, record, settle. The only place that decides a verdict.
+
+done        recorded, and nothing is owed
+deferred    recorded, and something is owed
+quarantine  it cannot be understood or recorded, or what it owes was given up: needs a person
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from processor import owed
+from processor.inhand import KILLS_BEFORE_QUARANTINE, InHand
+from processor.reading import ReadEntry, Reader, StillArrivingError
+from processor.recording import Recorded, mark_settled, note_place, record_batch
+from processor.settle import finish_file, needs_person, quarantine_reason
+from shared.db.models import State
+from shared.db.session import Database
+from shared.errors import PermanentError, UnavailableError
+from shared.spool import Entry, Folder, Spool
+
+log = structlog.get_logger()
+
+
+class TooManyBadError(UnavailableError):
+    """So many entries in a row went to quarantine that the fault is more likely ours."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one pass over the spool did."""
+
+    recorded: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    owing: bool = False
+    """Whether something is owed now that was not before."""
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Takes entries from `spool/` until there are none.
+
+    Runs on one thread at a time. `keep_done` is whether finished files go to `done/` or are deleted.
+    `on_owing` is called, on that thread, after each batch that left something owed.
+    """
+
+    spool: Spool
+    spool_id: str
+    database: Database
+    reader: Reader
+    policy: owed.Policy
+    in_hand: InHand
+    batch_size: int
+    streak_limit: int
+    keep_done: bool
+    on_owing: Callable[[], None] = lambda: None
+    _bad_in_a_row: int = field(default=0, init=False)
+
+    def work_through(self, stop: threading.Event) -> Tally:
+        """One pass: every entry that lies in `spool/` now.
+
+        Raises:
+            UnavailableError: spool or database are away, or too many entries in a row were bad; nobody was
+                charged, and the next pass takes up where this one ended.
+        """
+        tally = Tally()
+        for batch in self._batches():
+            if stop.is_set():
+                break
+            self._handle(batch, tally)
+            if tally.owing:
+                self.on_owing()
+        return tally
+
+    def _batches(self) -> Iterator[list[Entry]]:
+        """First those that were in hand when the process died, each alone; then all others."""
+        suspects = self.in_hand.suspects
+        for entry in self.in_hand.killers:
+            self._quarantine(
+                entry,
+                Folder.SPOOL,
+                f"it was in hand {KILLS_BEFORE_QUARANTINE} times when the processor was killed",
+                Tally(),
+            )
+        for entry in suspects:
+            if self.spool.path(Folder.SPOOL, entry).exists():
+                yield [entry]
+            self.in_hand.put_down(entry)
+        listing = self.spool.entries(Folder.SPOOL)
+        while batch := list(islice(listing, self.batch_size)):
+            yield batch
+
+    def _handle(self, batch: Sequence[Entry], tally: Tally) -> None:
+        self.in_hand.take(batch)
+        read = self._read(batch, tally)
+        try:
+            self._record(read, tally)
+        except SQLAlchemyError:
+            # One of them is at fault; taken one by one, only that one is harmed.
+            for item in read:
+                self._record_alone(item, tally)
+        self.in_hand.nothing()
+
+    def _read(self, batch: Iterable[Entry], tally: Tally) -> list[ReadEntry]:
+        read = []
+        for found in batch:
+            # A file that a person laid right into spool/ gets its day first.
+            entry = found if found.day else self.spool.move(found, Folder.SPOOL, Folder.SPOOL)
+            if entry is None:
+                continue
+            try:
+                read.append(self.reader.read(entry))
+            except FileNotFoundError:
+                continue
+            except StillArrivingError:
+                tally.skipped += 1
+            except PermanentError as error:
+                self._quarantine(entry, Folder.SPOOL, str(error), tally)
+            except UnavailableError:
+                raise
+            except Exception as error:
+                log.exception("entry.unreadable", entry=entry.name)
+                self._quarantine(
+                    entry, Folder.SPOOL, f"reading it failed unexpectedly ({error!r}): report this", tally
+                )
+        return read
+
+    def _record_alone(self, item: ReadEntry, tally: Tally) -> None:
+        try:
+            self._record([item], tally)
+        except SQLAlchemyError as error:
+            log.exception("entry.unrecordable", entry=item.entry.name)
+            kind = type(getattr(error, "orig", None) or error).__name__
+            self._quarantine(
+                item.entry,
+                Folder.SPOOL,
+                f"the database refuses it ({kind}): see the log, then requeue",
+                tally,
+            )
+
+    def _record(self, items: Sequence[ReadEntry], tally: Tally) -> None:
+        if not items:
+            return
+        now = self.spool.clock.now()
+        with self.database.transaction() as connection:
+            recorded = record_batch(connection, items, spool_id=self.spool_id, now=now, policy=self.policy)
+            settled = {receipt_id for receipt_id, result in recorded.items() if _is_settled(result.owed)}
+            mark_settled(connection, settled, now)
+        for item in items:
+            self._move_on(item, recorded[item.receipt_id])
+            tally.recorded += 1
+            tally.owing = tally.owing or State.DUE in recorded[item.receipt_id].owed
+        self._bad_in_a_row = 0
+
+    def _move_on(self, item: ReadEntry, recorded: Recorded) -> None:
+        """Move the file to where its verdict says; a death here only repeats the move."""
+        if needs_person(recorded.owed):
+            reason = quarantine_reason(self.database, item.receipt_id)
+            self.spool.quarantine(item.entry, Folder.SPOOL, reason)
+            target = Folder.QUARANTINE
+        elif recorded.owed:
+            moved = self.spool.move(item.entry, Folder.SPOOL, Folder.DEFERRED)
+            if moved is not None and moved != item.entry:
+                with self.database.transaction() as connection:
+                    note_place(connection, item.receipt_id, moved)
+            target = Folder.DEFERRED
+        else:
+            finish_file(self.spool, item.entry, Folder.SPOOL, keep=self.keep_done)
+            target = Folder.DONE
+        if target is not Folder.QUARANTINE:
+            self.spool.forget_reason(item.entry)
+        log.info(
+            "entry.recorded",
+            provider=item.provider.name,
+            receipt=item.receipt_id,
+            outcomes=[str(outcome) for outcome in recorded.outcomes],
+            again=recorded.was_known,
+            folder=str(target),
+        )
+
+    def _quarantine(self, entry: Entry, source: Folder, reason: str, tally: Tally) -> None:
+        self.spool.quarantine(entry, source, {"reason": reason})
+        self.in_hand.put_down(entry)
+        log.warning("entry.quarantined", entry=entry.name, reason=reason)
+        tally.quarantined += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= self.streak_limit:
+            self._bad_in_a_row = 0
+            raise TooManyBadError(
+                f"{self.streak_limit} entries in a row went to quarantine: the fault may be ours. "
+                "Look at the reason files, mend the cause, then: signspool spool requeue"
+            )
+
+
+def _is_settled(owed: Collection[State]) -> bool:
+    return not owed or needs_person(owed)

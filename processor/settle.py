@@ -1,0 +1,169 @@
+"""Settles deferred entries: their file moves on when nothing is owed, or when a person is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, exists, func, select
+
+from processor.recording import mark_settled
+from shared.db.models import EventRow, OutboxRow, State
+from shared.db.session import Database
+from shared.spool import Entry, Folder, Spool
+
+log = structlog.get_logger()
+
+_SCAN_LIMIT = 500
+_NEEDS_PERSON = (State.FAILED, State.HELD)
+
+
+def needs_person(states: Collection[State]) -> bool:
+    """Whether something that is owed can only go on when a person says so."""
+    return any(state in _NEEDS_PERSON for state in states)
+
+
+class Settler:
+    """Moves the files of one spool out of `deferred/`."""
+
+    def __init__(self, spool: Spool, spool_id: str, database: Database, *, keep_done: bool) -> None:
+        self._spool = spool
+        self._spool_id = spool_id
+        self._database = database
+        self._keep_done = keep_done
+
+    def settle_event(self, event_fk: int) -> None:
+        """Settle the entry that an event came from, if it is time.
+
+        Raises:
+            UnavailableError: spool or database are away; the next scan will do it.
+        """
+        with self._database.transaction() as connection:
+            receipt_id = connection.scalar(select(EventRow.receipt_id).where(EventRow.id == event_fk))
+        if receipt_id is not None:
+            self._settle([receipt_id])
+
+    def scan(self) -> int:
+        """Settle whatever is ready; returns how many entries moved.
+
+        Raises:
+            UnavailableError: spool or database are away.
+        """
+        moved, after = 0, 0
+        while True:
+            with self._database.transaction() as connection:
+                rows = self._ready(connection, after)
+            if not rows:
+                return moved
+            after = max(last for _, last in rows)
+            moved += self._settle([receipt_id for receipt_id, _ in rows])
+
+    def _ready(self, connection: Connection, after: int) -> list[tuple[str, int]]:
+        """Entries of this spool, not settled, that owe nothing that can go on by itself."""
+        failed = exists().where(OutboxRow.event_fk == EventRow.id, OutboxRow.state.in_(_NEEDS_PERSON))
+        owing = exists().where(OutboxRow.event_fk == EventRow.id, OutboxRow.state != State.DONE)
+        last = func.max(EventRow.id)
+        rows = connection.execute(
+            select(EventRow.receipt_id, last)
+            .where(
+                EventRow.spool_id == self._spool_id,
+                EventRow.settled_at.is_(None),
+                EventRow.id > after,
+                failed | ~owing,
+            )
+            .group_by(EventRow.receipt_id)
+            .order_by(last)
+            .limit(_SCAN_LIMIT)
+        )
+        return [(receipt_id, event_id) for receipt_id, event_id in rows]
+
+    def _settle(self, receipt_ids: Collection[str]) -> int:
+        moved = 0
+        for receipt_id in receipt_ids:
+            with self._database.transaction() as connection:
+                entry = _place_of(connection, receipt_id, self._spool_id)
+                states = _states(connection, receipt_id)
+            if entry is None or (states and not needs_person(states)):
+                continue
+            # Recorded just now and not yet moved out of spool/: the next scan will see it.
+            if self._spool.path(Folder.SPOOL, entry).exists():
+                continue
+            if needs_person(states):
+                reason = quarantine_reason(self._database, receipt_id)
+                self._spool.quarantine(entry, Folder.DEFERRED, reason)
+                log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
+            else:
+                finish_file(self._spool, entry, Folder.DEFERRED, keep=self._keep_done)
+                log.info("entry.settled", receipt=receipt_id)
+            with self._database.transaction() as connection:
+                mark_settled(connection, [receipt_id], self._spool.clock.now())
+            moved += 1
+        return moved
+
+
+def finish_file(spool: Spool, entry: Entry, source: Folder, *, keep: bool) -> None:
+    """Put away a file for which nothing is owed: to `done/`, or, by setting, delete it."""
+    if keep:
+        spool.move(entry, source, Folder.DONE)
+    else:
+        spool.remove(entry, source)
+
+
+def _place_of(connection: Connection, receipt_id: str, spool_id: str) -> Entry | None:
+    """The name of an entry of this spool; None when it is settled already or belongs to another machine."""
+    row = connection.execute(
+        select(EventRow.day, EventRow.name)
+        .where(
+            EventRow.receipt_id == receipt_id,
+            EventRow.spool_id == spool_id,
+            EventRow.settled_at.is_(None),
+        )
+        .limit(1)
+    ).first()
+    return Entry(row.day, row.name) if row else None
+
+
+def _states(connection: Connection, receipt_id: str) -> set[State]:
+    rows = connection.scalars(
+        select(OutboxRow.state)
+        .join(EventRow, EventRow.id == OutboxRow.event_fk)
+        .where(EventRow.receipt_id == receipt_id, OutboxRow.state != State.DONE)
+        .distinct()
+    )
+    return {State(state) for state in rows}
+
+
+def quarantine_reason(database: Database, receipt_id: str) -> dict[str, Any]:
+    """The content of the reason file for an entry of which something was given up or is held."""
+    with database.transaction() as connection:
+        rows = connection.execute(
+            select(
+                OutboxRow.id,
+                OutboxRow.task,
+                OutboxRow.lane,
+                OutboxRow.state,
+                OutboxRow.attempts,
+                OutboxRow.last_error,
+            )
+            .join(EventRow, EventRow.id == OutboxRow.event_fk)
+            .where(EventRow.receipt_id == receipt_id, OutboxRow.state.in_(_NEEDS_PERSON))
+            .order_by(OutboxRow.id)
+        ).all()
+    owed = [
+        {
+            "delivery": row.id,
+            "task": row.task,
+            "lane": row.lane,
+            "state": row.state,
+            "attempts": row.attempts,
+            "error": row.last_error,
+        }
+        for row in rows
+    ]
+    first = owed[0] if owed else {"task": "?", "lane": "?", "error": "?", "delivery": "?"}
+    return {
+        "reason": f"{first['task']} ({first['lane']}) needs a person: {first['error']}",
+        "what_to_do": f"mend the cause, then: signspool deliveries retry {first['delivery']}",
+        "owed": owed,
+    }

@@ -1,0 +1,26 @@
+"""Typed settings, read once from file, environment and credentials, and passed down."""
+
+from __future__ import annotations
+
+from shared.settings.load import load_settings
+from shared.settings.model import Settings, build_providers
+from shared.settings.sections import (
+    ApiSettings,
+    DatabaseSettings,
+    LogSettings,
+    MirrorSettings,
+    ProcessorSettings,
+    SpoolSettings,
+)
+
+__all__ = [
+    "ApiSettings",
+    "DatabaseSettings",
+    "LogSettings",
+    "MirrorSettings",
+    "ProcessorSettings",
+    "Settings",
+    "SpoolSettings",
+    "build_providers",
+    "load_settings",
+]
