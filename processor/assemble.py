@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from processor.breaker import Breaker
 from processor.daemon import Daemon
@@ -42,14 +43,31 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     database = Database(settings.database_url)
     mirror = _mirror(settings)
     providers = build_providers(settings)
-    outsides = {name: _outside(name, provider, settings) for name, provider in providers.items()}
-    destinations = build_destinations(settings.destinations, processor=settings.processor)
+    make_outside = partial(
+        Outside,
+        connect_timeout_seconds=settings.processor.connect_timeout,
+        read_timeout_seconds=settings.processor.read_timeout,
+        total_timeout_seconds=settings.processor.total_timeout,
+    )
+    outsides = {name: make_outside(name, origins=provider.origins) for name, provider in providers.items()}
+    destinations = build_destinations(settings.destinations, outside_factory=make_outside, clock=clock)
     try:
         database.check_schema()
-        yield _daemon(settings, spool, spool_id, database, mirror, providers, outsides, destinations)
+        yield _daemon(
+            settings,
+            spool=spool,
+            spool_id=spool_id,
+            database=database,
+            mirror=mirror,
+            providers=providers,
+            outsides=outsides,
+            destinations=destinations,
+        )
     finally:
-        for connected in (*outsides.values(), *destinations.values()):
-            await connected.aclose()
+        for outside in outsides.values():
+            await outside.aclose()
+        for destination in destinations.values():
+            await destination.aclose()
         if mirror is not None:
             mirror.close()
         database.close()
@@ -57,6 +75,7 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
 
 def _daemon(
     settings: Settings,
+    *,
     spool: Spool,
     spool_id: str,
     database: Database,
@@ -144,14 +163,3 @@ def _lane_settings(settings: Settings, lane: str) -> LaneSettings:
 def _mirror(settings: Settings) -> Mirror | None:
     mirror = settings.database.mirror
     return None if mirror is None else Mirror(mirror.url.get_secret_value(), mirror.statement)
-
-
-def _outside(name: str, provider: AnyProvider, settings: Settings) -> Outside:
-    options = settings.processor
-    return Outside(
-        name,
-        origins=provider.origins,
-        connect_timeout_seconds=options.connect_timeout,
-        read_timeout_seconds=options.read_timeout,
-        total_timeout_seconds=options.total_timeout,
-    )

@@ -41,6 +41,10 @@ class Streamed:
             NoAnswerError: the compressed body is damaged or cut off.
             PermanentError: it is compressed in a way that was not offered and is not known.
         """
+        if self._response.is_stream_consumed:
+            # The transport read the answer before it handed it over, and undid any compression.
+            yield self._response.content
+            return
         coding = self.headers.get("content-encoding", "identity").strip().lower()
         pieces = self._response.aiter_raw()
         if coding in ("gzip", "x-gzip", "deflate"):

@@ -67,7 +67,7 @@ class Reader:
         provider = self._provider_of(record)
         return ReadEntry(
             entry=entry,
-            receipt_id=_receipt_id(entry, record),
+            receipt_id=receipt_id_of(entry, record),
             provider=provider,
             events=_events(provider, record),
             received_at=record.received_at.astimezone(UTC),
@@ -110,7 +110,7 @@ def _events(provider: AnyProvider, record: SpoolRecord) -> tuple[Event, ...]:
         raise PermanentError(f"{provider.title} does not understand it: {error}") from error
 
 
-def _receipt_id(entry: Entry, record: SpoolRecord) -> str:
+def receipt_id_of(entry: Entry, record: SpoolRecord) -> str:
     """What makes the entry the same one when it comes back: the receipt's id, the guid of the name, or, for
     a file named by hand, a digest of name and content."""
     receipt: Receipt | None = record.receipt

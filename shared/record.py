@@ -131,8 +131,11 @@ def parse_record(data: bytes) -> SpoolRecord:
     values, spans = _top_level(text)
     receipt = _receipt(values.get("receipt"))
     id_field = next((name for name in _ID_FIELDS if name in values), None)
+    missing = [name for name in ("timestamp", "originalPayload", "action") if name not in values]
     if id_field is None:
-        raise ValueError("envelopeId (or documentId) is missing")
+        missing.append("envelopeId (or documentId)")
+    if id_field is None or missing:
+        raise ValueError(f"{', '.join(missing)} missing")
     return SpoolRecord(
         received_at=_instant(values.get("timestamp")),
         document_id=_text(values[id_field], id_field),
@@ -176,8 +179,6 @@ def _expect(text: str, place: int, char: str) -> int:
 def _payload(
     text: str, values: dict[str, Any], spans: dict[str, tuple[int, int]], receipt: Receipt | None
 ) -> bytes:
-    if "originalPayload" not in values:
-        raise ValueError("originalPayload is missing")
     value = values["originalPayload"]
     encoding = receipt.encoding if receipt else Encoding.JSON
     if isinstance(value, str) and not isinstance(value, jsontext.Number):

@@ -130,7 +130,8 @@ def multipart_body(fields: Mapping[str, Any], parcel: Parcel | None, *, file_par
     """Form parts; the parcel's file, if there is one, is the last."""
     boundary = secrets.token_hex(16)
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{field_text(value)}\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'
+        f"{field_text(value)}\r\n"
         for name, value in fields.items()
     ]
     if parcel is not None:

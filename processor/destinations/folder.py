@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 class FolderDestination(Destination):
     """Puts each file under its name, whole or not at all; never over a file with other content.
 
-    A second content under the same name is stored beside the first one, with a piece of its digest in the name.
+    A second content under the same name is stored beside the first, with a piece of its digest in the name.
     """
 
     repeatable = True
@@ -65,7 +66,7 @@ class FolderDestination(Destination):
                 async with self._placing:
                     found = await asyncio.to_thread(self._place, parcel, target, part)
         finally:
-            await asyncio.to_thread(part.unlink, missing_ok=True)
+            await asyncio.to_thread(_discard, part)
         return found.relative_to(self._settings.path).as_posix()
 
     def _prepare(self, parcel: Parcel, target: Path, part: Path) -> Path | None:
@@ -75,12 +76,12 @@ class FolderDestination(Destination):
             if not root.is_dir():
                 raise TransientError(f"{root} is not there: make or mount it; nothing is written until then")
             _make_folders(root, target.parent)
+            self._remove_stale(target.parent, parcel.sha256)
             for place in (target, with_digest(target, parcel.sha256)):
                 if _holds(place, parcel):
                     # The crash that brought us back may have come before this.
-                    _sync_folder(place.parent)
+                    _sync_folders(root, place.parent)
                     return place
-            self._remove_stale(part.parent, parcel.sha256)
             _copy(parcel, part)
             return None
 
@@ -94,7 +95,7 @@ class FolderDestination(Destination):
                     continue
                 self._describe(parcel, place)
                 _appear(part, place)
-                _sync_folder(place.parent)
+                _sync_folders(self._settings.path, place.parent)
                 return place
         raise PermanentError(
             f"{target.name} and its name with digest hold other content under {self._settings.path}: "
@@ -165,9 +166,9 @@ def with_digest(path: Path, sha256: str) -> Path:
 def _safe(value: str) -> str:
     kept = "".join(
         char if char.isalnum() or char in _KEPT_MARKS else _percent(char)
-        for char in value.encode("utf-8", "replace").decode("utf-8")
+        for char in unicodedata.normalize("NFC", value.encode("utf-8", "replace").decode("utf-8"))
     )
-    # A dot or dash in front would hide the file or look like an option; some systems drop a space or dot behind.
+    # In front, a dot would hide the file and a dash look like an option; behind, some systems drop them.
     if kept[:1] in (".", "-", " "):
         kept = _percent(kept[0]) + kept[1:]
     return kept[:-1] + _percent(kept[-1]) if kept[-1:] in (".", " ") else kept
@@ -178,7 +179,7 @@ def _percent(char: str) -> str:
 
 
 def _fit(name: str) -> str:
-    """A name of at most 200 bytes; one that had to be cut carries a digest of the whole, and keeps its ending."""
+    """A name of at most 200 bytes; one that is cut carries a digest of the whole, and keeps its ending."""
     if not name.strip("."):
         return name.replace(".", "%2E")
     encoded = name.encode("utf-8")
@@ -210,6 +211,12 @@ def _copy(parcel: Parcel, part: Path) -> None:
         _sync_file(copy)
 
 
+def _discard(part: Path) -> None:
+    # Where the folder itself is not there, unlink would raise over the error that says so.
+    if part.exists():
+        part.unlink()
+
+
 def _holds(path: Path, parcel: Parcel) -> bool:
     """Whether a file is there already, with this parcel's content."""
     try:
@@ -232,11 +239,9 @@ def _appear(part: Path, place: Path) -> None:
 
 
 def _make_folders(root: Path, folder: Path) -> None:
-    """Make the folders between root and folder, each of them durable before the next."""
-    for parent in reversed([folder, *folder.parents]):
-        if parent.is_relative_to(root) and not parent.is_dir():
-            parent.mkdir(exist_ok=True)
-            _sync_folder(parent.parent)
+    """Make the folders below root that lead to this one, but never root itself."""
+    for part in reversed(_folders(root, folder)[:-1]):
+        part.mkdir(exist_ok=True)
 
 
 def _sync_file(file: IO[bytes] | IO[str]) -> None:
@@ -244,9 +249,16 @@ def _sync_file(file: IO[bytes] | IO[str]) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_folders(root: Path, folder: Path) -> None:
+    """Make a new name in a folder durable, and the folder's own name, and so on up to root."""
+    for part in _folders(root, folder):
+        descriptor = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _folders(root: Path, folder: Path) -> list[Path]:
+    """The folder, those above it, and root as the last."""
+    return [part for part in (folder, *folder.parents) if part.is_relative_to(root)]

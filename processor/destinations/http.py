@@ -34,7 +34,7 @@ class HttpDestination(Destination):
         values = Values.of_parcel(parcel, token=token)
         values.require(settings.url, settings.headers, settings.fields)
         url = values.url(settings.url)
-        body = self._body(parcel, values)
+        body = self._make_body(parcel, values)
         headers = self._headers(parcel, values, body, token)
         await _body.expect_file(parcel)
         await sending()
@@ -48,7 +48,7 @@ class HttpDestination(Destination):
         )
         return _reference(answer)
 
-    def _body(self, parcel: Parcel, values: Values) -> _body.Body:
+    def _make_body(self, parcel: Parcel, values: Values) -> _body.Body:
         if self._settings.body == "raw":
             return _body.raw_body(parcel)
         fields = values.nested(self._settings.fields)
@@ -78,7 +78,7 @@ class HttpDestination(Destination):
 
 
 def _reference(answer: Answer) -> str:
-    """Where the file lies over there: the Location header without its query, else the `id` of a JSON answer."""
+    """Where the file lies now: the Location header without its query, else the `id` of a JSON answer."""
     if location := answer.headers.get("location", ""):
         return _answers.reference_text(re.split("[?#]", location, maxsplit=1)[0])
     return _answers.reference_text((_answers.json_object(answer) or {}).get("id"))

@@ -54,7 +54,7 @@ class FolderSettings(_Destination):
     @classmethod
     def _stays_inside(cls, name: str) -> str:
         template.check(name, _DELIVERY_NAMES)
-        if name.startswith("/") or name.endswith("/") or "\0" in name:
+        if not name or name.startswith("/") or name.endswith("/") or "\0" in name:
             raise ValueError("name must be a relative path that ends in a file name")
         if ".." in PurePosixPath(name).parts:
             raise ValueError("name must not contain the folder ..")

@@ -35,6 +35,13 @@ class Given:
     value: Any
     origin: str
 
+    def origin_of(self, path: shape.Path) -> str:
+        """The origin, for a message about a table that the value stands in."""
+        ending = dotted(self.path)
+        if isinstance(self.value, Text) or not self.origin.endswith(ending):
+            return self.origin
+        return self.origin.removesuffix(ending) + dotted(path)
+
 
 def find_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The settings file to read, or None when none was named and none lies in the usual places.

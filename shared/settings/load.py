@@ -76,7 +76,11 @@ class _Reader:
         for given in layer:
             found = shape.find(self.root, given.path, self.kinds)
             if isinstance(found, shape.Unknown):
-                self._problem(given, wording.unknown_key(self.root, given, found))
+                origin = given.origin_of(found.path[: found.depth + 1])
+                problem = f"{origin}: {wording.unknown_key(self.root, given, found)}"
+                # A misspelt table is told once, whatever number of keys it has.
+                if problem not in self.problems:
+                    self.problems.append(problem)
             elif isinstance(found, shape.Undecided):
                 self._put(given.path, given)
             elif only_secrets and not (isinstance(found.node, shape.Leaf) and found.node.secret):

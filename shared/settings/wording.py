@@ -13,7 +13,7 @@ from shared.settings.layers import Given, Text
 
 _LEAST_LIKENESS = 0.6
 """Below this ratio a key is not a misspelling of another."""
-_SPREAD = 0.1
+_SPREAD = 0.15
 """Keys whose likeness is this close to the best are named beside it."""
 
 
@@ -26,7 +26,7 @@ def unknown_key(root: shape.Table, given: Given, unknown: shape.Unknown) -> str:
     near = [(*path[:depth], key) for key in nearest(path[depth], known)]
     if isinstance(given.value, Text):
         return _unknown("unknown variable", _near_variables(root, path, depth, near), "see docs/settings.md")
-    what = "unknown provider" if path[:depth] == ("providers",) else "unknown key"
+    what = {(): "unknown section", ("providers",): "unknown provider"}.get(path[:depth], "unknown key")
     # Else a key that is right, under the wrong section.
     words = [key[-1] for key in near] or [
         layers.dotted(other) for other in _paths(root, path) if other[-1] == path[-1]

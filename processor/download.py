@@ -1,0 +1,302 @@
+"""Fetches the files of a document: the provider says what to ask for, this asks, and writes to disk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from processor.labels import disposition_name, plain_name
+from processor.landing import LandedFile, Landing, remove_leftovers
+from processor.unpack import JsonFilesDecoder, Part, expand_zip
+from processor.verify import MEDIA_TYPES, check_file, ending_of
+from shared.errors import NotReadyError, PermanentError, TransientError
+from shared.names import encode_id
+from shared.providers._base import (
+    Answer,
+    DocumentView,
+    FetchedFile,
+    FileKind,
+    Into,
+    Provider,
+    Request,
+    SignedFile,
+)
+
+__all__ = ["Outside", "StoredFile", "Streamed", "fetch_files", "remove_leftovers"]
+
+T = TypeVar("T")
+
+_ERROR_BODY_BYTES = 64 * 1024
+_JSON_FACTOR = 16
+"""How many bytes of JSON one byte of a file takes at most: three digits, a comma, a new line, an indent."""
+_JSON_EXTRA_BYTES = 1024 * 1024
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
+_ANY_TYPE = "application/octet-stream"
+_ZIP_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-zip"})
+
+
+class Streamed(Protocol):
+    """What is needed of `processor.outside.Streamed`."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, names in lower case."""
+
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """The body in pieces."""
+
+
+class Outside(Protocol):
+    """What is needed of `processor.outside.Outside`."""
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+    ) -> Answer:
+        """Send one request and read its answer into memory."""
+
+    def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+    ) -> AbstractAsyncContextManager[Streamed]:
+        """Send one request; its answer is read within the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A fetched file in its final place, whole and on disk.
+
+    `name` is a plain file name made of the provider's label; `path` is where the file lies, under a name of
+    ours.
+    """
+
+    kind: FileKind
+    source: str
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    path: Path
+
+
+async def fetch_files(
+    provider: Provider[Any],
+    document: DocumentView,
+    outside: Outside,
+    folder: Path,
+    *,
+    max_file_bytes: int,
+) -> list[StoredFile]:
+    """Fetch the files of a document into a folder, check them, and bring them to disk.
+
+    Each is named `<id>_<kind>_<n>_<first 12 of sha256>.<ending>`, so that fetching the same content again
+    gives the same names. Only whole files ever stand in the folder; until then they are in a subfolder
+    `.fetch-*`, which is removed whatever happens.
+
+    Raises:
+        WaitingError, PermanentError, TransientError: what the provider's file, `processor.outside` or
+            `processor.verify` found.
+        SpoolUnavailableError: the folder cannot be written.
+    """
+    landing = Landing(folder, max_file_bytes=max_file_bytes)
+    try:
+        chosen = await _converse(provider, document, outside, landing)
+        if not chosen:
+            raise NotReadyError(f"{provider.title} has no file of this document yet")
+        return await _in_thread(lambda: _store(document.document_id, chosen, landing))
+    finally:
+        await _in_thread(landing.remove)
+
+
+async def _converse(
+    provider: Provider[Any], document: DocumentView, outside: Outside, landing: Landing
+) -> list[SignedFile]:
+    """Send what the provider's generator asks for, and hand it the answers, until it returns its files."""
+    steps = provider.signed_file(document)
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(await _ask(outside, request, landing))
+    except StopIteration as stop:
+        files: list[SignedFile] = stop.value
+        return files
+    finally:
+        steps.close()
+
+
+async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
+    if request.into is Into.MEMORY:
+        return await outside.send(
+            request.method, request.url, headers=request.headers, content=request.content
+        )
+    async with outside.stream(
+        request.method, request.url, headers=request.headers, content=request.content
+    ) as streamed:
+        status, headers = streamed.status, streamed.headers
+        if not 200 <= status < 300:
+            return Answer(status, headers, await _beginning(streamed))
+        if request.into is Into.FILE:
+            return Answer(status, headers, files=(await _receive_file(streamed, landing),))
+        parts = await _receive_json(streamed, landing)
+    # The time limit of the answer does not cover the unpacking.
+    return Answer(status, headers, files=await _in_thread(lambda: _with_entries(parts, landing)))
+
+
+async def _beginning(streamed: Streamed) -> bytes:
+    """The beginning of an answer that is no success, for a message."""
+    body = bytearray()
+    async with aclosing(streamed.chunks()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= _ERROR_BODY_BYTES:
+                break
+    return bytes(body[:_ERROR_BODY_BYTES])
+
+
+async def _receive_file(streamed: Streamed, landing: Landing) -> FetchedFile:
+    headers = streamed.headers
+    expected_bytes = _length(headers)
+    if expected_bytes is not None and expected_bytes > landing.max_file_bytes:
+        raise landing.too_large()
+    file = landing.open_file()
+    await _receive(streamed, file.write)
+    name = disposition_name(headers.get("content-disposition", ""))
+    return _fetched(Part(name, headers.get("content-type", ""), file))
+
+
+async def _receive_json(streamed: Streamed, landing: Landing) -> list[Part[LandedFile]]:
+    decoder = JsonFilesDecoder(landing.open_file)
+    limit_bytes = _JSON_FACTOR * landing.max_file_bytes + _JSON_EXTRA_BYTES
+    received_bytes = 0
+
+    def feed(chunk: bytes) -> None:
+        nonlocal received_bytes
+        received_bytes += len(chunk)
+        if received_bytes > limit_bytes:
+            raise landing.too_large()
+        decoder.feed(chunk)
+
+    await _receive(streamed, feed)
+    return decoder.close()
+
+
+async def _receive(streamed: Streamed, take: Callable[[bytes], None]) -> None:
+    """Hand on the body as it comes.
+
+    Raises:
+        TransientError: it is shorter or longer than its Content-Length.
+    """
+    received_bytes = 0
+    async with aclosing(streamed.chunks()) as chunks:
+        async for chunk in chunks:
+            received_bytes += len(chunk)
+            take(chunk)
+    expected_bytes = _length(streamed.headers)
+    if expected_bytes not in (None, received_bytes):
+        raise TransientError(
+            f"{received_bytes} of the {expected_bytes} bytes that were announced came: fetched again"
+        )
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """The Content-Length, if there is one and it counts the bytes that we see."""
+    value = headers.get("content-length", "")
+    if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        return None
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def _with_entries(parts: list[Part[LandedFile]], landing: Landing) -> tuple[FetchedFile, ...]:
+    """The files of an answer; behind each zip stand its entries."""
+    files = []
+    for part in parts:
+        fetched = _fetched(part)
+        files.append(fetched)
+        if _is_zip(fetched):
+            entries = expand_zip(part.sink.path, landing.open_file, max_total_bytes=landing.max_file_bytes)
+            files += [_fetched(entry, inside=fetched.token) for entry in entries]
+    return tuple(files)
+
+
+def _is_zip(file: FetchedFile) -> bool:
+    """Whether a file is a zip by content and by label; a docx or an ASiC container is none."""
+    if not file.head.startswith(b"PK"):
+        return False
+    unlabelled = file.media_type == _ANY_TYPE and not ending_of(file.name)
+    return file.media_type in _ZIP_TYPES or ending_of(file.name) == "zip" or unlabelled
+
+
+def _fetched(part: Part[LandedFile], *, inside: int | None = None) -> FetchedFile:
+    file = part.sink
+    file.close()
+    return FetchedFile(
+        token=file.token,
+        name=part.name,
+        media_type=_media_type(part.media_type),
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        head=file.head,
+        inside=inside,
+    )
+
+
+def _media_type(label: str) -> str:
+    """A media type without parameters, in lower case; `application/octet-stream` when it is none."""
+    value = label.partition(";")[0].strip().lower()
+    return value if _MEDIA_TYPE.fullmatch(value) else _ANY_TYPE
+
+
+def _store(document_id: str, chosen: list[SignedFile], landing: Landing) -> list[StoredFile]:
+    """Check the chosen files, then move them to their places; returns them as they lie there."""
+    landed = [landing.file(signed.file.token) for signed in chosen]
+    endings = [_check(signed, file.path) for signed, file in zip(chosen, landed, strict=True)]
+    places: Counter[FileKind] = Counter()
+    names = []
+    for signed, ending in zip(chosen, endings, strict=True):
+        places[signed.kind] += 1
+        stem = f"{encode_id(document_id)}_{signed.kind}_{places[signed.kind]}_{signed.file.sha256[:12]}"
+        names.append(f"{stem}.{ending}")
+    paths = landing.keep(list(zip(landed, names, strict=True)))
+    return [
+        StoredFile(
+            kind=signed.kind,
+            source=signed.source,
+            name=plain_name(signed.file.name, ending, f"{encode_id(document_id)}_{signed.kind}"),
+            media_type=MEDIA_TYPES.get(ending, signed.file.media_type),
+            size_bytes=signed.file.size_bytes,
+            sha256=signed.file.sha256,
+            path=path,
+        )
+        for signed, ending, path in zip(chosen, endings, paths, strict=True)
+    ]
+
+
+def _check(signed: SignedFile, path: Path) -> str:
+    file = signed.file
+    # People send out for signature whatever they like; it is what comes back signed that has a known form.
+    any_kind = signed.kind is FileKind.ORIGINAL
+    try:
+        return check_file(path, file.head, file.media_type, file.name, any_kind=any_kind)
+    except PermanentError as error:
+        raise PermanentError(f"{signed.source}: {error}") from error
+
+
+async def _in_thread(act: Callable[[], T]) -> T:
+    """Do slow file work in a thread. When cancelled, wait for it all the same: it writes into a folder that
+    is going to be removed."""
+    work = asyncio.ensure_future(asyncio.to_thread(act))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()
+        raise

