@@ -124,8 +124,6 @@ def _engine(url: URL, busy_timeout_seconds: float) -> Engine:
             if url.get_backend_name() == "postgresql"
             else {},
         )
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)

@@ -1,0 +1,125 @@
+"""Who may import whom, held by reading the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.providers import provider_classes
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("signspool", "callback_api", "processor", "shared", "simulator")
+WEB = {"fastapi", "starlette", "uvicorn"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module or "", *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+def offenders(folder: str, forbidden: set[str]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources(folder)
+        for name in sorted(imports_of(path))
+        if any(name == word or name.startswith(f"{word}.") for word in forbidden)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("shared", {"callback_api", "processor", "signspool", "simulator", "httpx", *WEB}),
+        (
+            "shared/providers",
+            {"shared.db", "shared.spool", "shared.settings", "sqlalchemy", "os", "socket", "pathlib"},
+        ),
+        (
+            "callback_api",
+            {"processor", "signspool", "simulator", "shared.db", "sqlalchemy", "alembic", "httpx"},
+        ),
+        ("processor", {"callback_api", "signspool", "simulator", *WEB}),
+        ("simulator", {"callback_api", "processor", "signspool", "shared.db", "sqlalchemy"}),
+    ],
+)
+def test_nobody_imports_what_lies_beside_or_above(folder: str, forbidden: set[str]) -> None:
+    assert offenders(folder, forbidden) == []
+
+
+@pytest.mark.parametrize("name", list(provider_classes()))
+def test_a_provider_imports_only_our_words_errors_its_base_and_checks(name: str) -> None:
+    allowed = ("shared.events", "shared.errors", "shared.providers._base", "shared.providers._verify")
+    ours = {
+        word for word in imports_of(ROOT / "shared" / "providers" / f"{name}.py") if word.startswith("shared")
+    }
+    assert [word for word in ours if not word.startswith(allowed)] == []
+
+
+def test_only_a_providers_own_file_says_its_name() -> None:
+    """`signspool up` and the demo may name providers: what they open and show is their business."""
+    names = re.compile(rf"\b({'|'.join(provider_classes())})\b")
+    found = []
+    for path in sources("shared", "callback_api", "processor"):
+        if path.stem in provider_classes() and path.parent.name == "providers":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name | ast.Attribute):
+                word = node.id if isinstance(node, ast.Name) else node.attr
+                if names.fullmatch(word):
+                    found.append(f"{path.relative_to(ROOT)}: {word}")
+            if isinstance(node, ast.Compare | ast.Match | ast.Dict):
+                found += [
+                    f"{path.relative_to(ROOT)}: {value.value!r}"
+                    for value in ast.walk(node)
+                    if isinstance(value, ast.Constant)
+                    and isinstance(value.value, str)
+                    and names.fullmatch(value.value)
+                ]
+    assert found == []
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc", "data"}
+    assert [str(path) for path in sources(*PACKAGES) if path.stem in drawers] == []
+
+
+def test_files_fit_a_reader() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources(*PACKAGES, "tests")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 440
+    }
+    assert long == {}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources(*PACKAGES)
+        if path.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
+
+
+def test_importing_the_door_starts_nothing() -> None:
+    """No statement at module level of the door may open, connect or read settings: only names are bound."""
+    for path in sources("callback_api"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            assert not isinstance(node, ast.With | ast.For | ast.While | ast.Try), (
+                f"{path}: {ast.dump(node)[:80]}"
+            )
