@@ -17,13 +17,14 @@ from processor.outside import Outside
 from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
 from processor.pipeline import Pipeline
 from processor.reading import Reader
+from processor.retention import Retention
 from processor.settle import Settler
 from processor.work import Worker
 from shared.clock import Clock
 from shared.db.session import Database
 from shared.providers import AnyProvider
 from shared.settings import Settings, build_providers
-from shared.spool import Spool
+from shared.spool import Folder, Spool
 
 IN_HAND = ".in-hand.json"
 
@@ -141,6 +142,13 @@ def _daemon(
         database=database,
         pipeline=pipeline,
         settler=settler,
+        retention=Retention(
+            spool,
+            {
+                Folder.DONE: settings.spool.retention_done,
+                Folder.REFUSED: settings.spool.retention_refused,
+            },
+        ),
         lanes=lanes,
         sweep_seconds=options.sweep,
         grace_seconds=options.grace,

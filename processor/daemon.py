@@ -21,6 +21,7 @@ from processor import outbox
 from processor.download import remove_leftovers
 from processor.lanes import Lane
 from processor.pipeline import Pipeline, Tally, TooManyBadError
+from processor.retention import Retention
 from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
@@ -46,6 +47,7 @@ class Daemon:
     database: Database
     pipeline: Pipeline
     settler: Settler
+    retention: Retention
     lanes: list[Lane]
     sweep_seconds: float
     grace_seconds: float
@@ -174,6 +176,7 @@ class Daemon:
         """What need not be done at every wake-up."""
         self.spool.make_day_folders()
         self.settler.scan()
+        self.retention.drop()
 
 
 class _Pause:

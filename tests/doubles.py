@@ -20,13 +20,17 @@ class FakeTime:
         """The instant that is set."""
         return self.instant
 
+    def seconds(self) -> float:
+        """The same as seconds, for what measures waits."""
+        return self.instant.timestamp()
+
     def pass_seconds(self, seconds: float) -> None:
         """Move on."""
         self.instant += timedelta(seconds=seconds)
 
     def clock(self) -> Clock:
         """A clock that shows this time; its zone is UTC."""
-        return Clock(UTC, self.now, lambda: self.instant.timestamp())
+        return Clock(UTC, self.now, self.seconds)
 
 
 class MemoryDestination(Destination):

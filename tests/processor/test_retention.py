@@ -1,0 +1,57 @@
+"""Whole days go when their time is over, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from processor.retention import Retention
+from shared.spool import Entry, Folder, Spool
+from tests.doubles import FakeTime
+
+DAY = 86_400.0
+
+
+def make_spool(tmp_path: Path, time: FakeTime, ages: list[int]) -> Spool:
+    """A spool with one entry in every folder for each age in days."""
+    spool = Spool(tmp_path, time.clock())
+    spool.initialise()
+    for folder in Folder:
+        for age in ages:
+            day = (time.clock().today() - timedelta(days=age)).isoformat()
+            path = spool.path(folder, Entry(day, "1_x.json"))
+            path.parent.mkdir()
+            path.write_text("{}")
+    return spool
+
+
+def test_days_beyond_their_time_go_and_only_from_done_and_refused(tmp_path: Path) -> None:
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [0, 1, 5, 6, 40])
+    keep = Retention(spool, {Folder.DONE: 5 * DAY, Folder.REFUSED: 30 * DAY})
+    assert keep.drop() == 3
+    today = time.clock().today()
+    assert spool.days(Folder.DONE) == [(today - timedelta(days=age)).isoformat() for age in (0, 1, 5)]
+    assert len(spool.days(Folder.REFUSED)) == 4
+    for folder in (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE):
+        assert len(spool.days(folder)) == 5
+
+
+def test_what_is_no_day_is_left_alone(tmp_path: Path) -> None:
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [])
+    notes = spool.folder(Folder.DONE) / "kept-by-hand"
+    notes.mkdir()
+    Retention(spool, {Folder.DONE: 0.0}).drop()
+    assert notes.is_dir()
+
+
+def test_it_looks_once_a_day(tmp_path: Path) -> None:
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [3])
+    keep = Retention(spool, {Folder.DONE: 5 * DAY})
+    assert keep.drop() == 0
+    time.pass_seconds(2 * DAY)
+    assert keep.drop() == 0
+    time.pass_seconds(DAY)
+    assert keep.drop() == 1
