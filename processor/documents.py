@@ -14,7 +14,7 @@ from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task, document_key
 from shared.errors import UsageError
 from shared.events import DocumentStatus
-from shared.providers import AnyProvider
+from shared.providers import provider_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class Registration:
     dms: Mapping[str, str]
 
 
-def check_registration(registration: Registration, providers: Mapping[str, AnyProvider]) -> None:
-    """Return when a registration can be of use.
+def check_registration(registration: Registration) -> None:
+    """Return when a registration can be of use, now or once its provider is configured.
 
     Raises:
         UsageError: unknown provider or reference name, or an empty id; the message names what is known.
     """
-    provider = providers.get(registration.provider)
+    provider = provider_classes().get(registration.provider)
     if provider is None:
-        known = ", ".join(sorted(providers)) or "none"
-        raise UsageError(f"provider {registration.provider!r} is not configured; configured are: {known}")
+        known = ", ".join(provider_classes())
+        raise UsageError(f"there is no provider {registration.provider!r}; known are: {known}")
     if not registration.document_id.strip():
         raise UsageError("the document id is empty")
     for name in registration.refs:

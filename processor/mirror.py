@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.session import Database
@@ -20,8 +20,11 @@ class Mirror:
 
     def __init__(self, url: str, statement: str) -> None:
         self._database = Database(url)
-        self._statement = text(statement)
-        self._names = frozenset(self._statement.compile().params)
+        parsed = text(statement)
+        self._names = frozenset(parsed.compile().params)
+        # With its type, so that every database is handed an instant in its own manner.
+        instant = bindparam("occurred_at", type_=DateTime(timezone=True))
+        self._statement = parsed.bindparams(instant) if "occurred_at" in self._names else parsed
 
     def tell(
         self, *, provider: str, document_id: str, status: str, action: str, occurred_at: datetime

@@ -71,7 +71,7 @@ def owed_by_state(connection: Connection) -> dict[str, int]:
     rows = connection.execute(
         select(OutboxRow.state, func.count()).where(OutboxRow.state != State.DONE).group_by(OutboxRow.state)
     )
-    return {state: count for state, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,12 +208,11 @@ class Outside:
             self._client = httpx.AsyncClient(
                 verify=self._tls(),
                 timeout=self._timeout,
-                # A kept connection may be closed by the server in the very moment of its next use, which
-                # would make the outcome of a request unknown for the sake of one saved handshake.
-                limits=httpx.Limits(max_keepalive_connections=0),
                 headers={
                     "User-Agent": f"signspool/{version('signspool')}",
                     "Accept-Encoding": "identity",
+                    # A kept connection may be closed by the server in the very moment of its next use, which
+                    # would make the outcome of a request unknown for the sake of one saved handshake.
                     "Connection": "close",
                 },
                 follow_redirects=False,

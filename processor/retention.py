@@ -52,5 +52,16 @@ class Retention:
             with unavailable(f"delete {folder}/{name}"):
                 shutil.rmtree(self._spool.folder(folder) / name)
             log.info("retention.dropped", folder=str(folder), day=name)
+        self._drop_empty_file_folders()
         self._checked_on = today
         return len(days)
+
+    def _drop_empty_file_folders(self) -> None:
+        """Signed files go one by one, when they are delivered; the day folders they leave go here."""
+        today = self._spool.clock.today()
+        for path in sorted(self._spool.files.glob("????-??-??/**/"), reverse=True):
+            day = day_of(path.relative_to(self._spool.files).parts[0])
+            if day is not None and day < today:
+                with unavailable(f"delete {path}"):
+                    if not any(path.iterdir()):
+                        path.rmdir()

@@ -94,7 +94,10 @@ class Settler:
                 self._spool.quarantine(entry, Folder.DEFERRED, reason)
                 log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
             else:
-                finish_file(self._spool, entry, Folder.DEFERRED, keep=self._keep_done)
+                # In quarantine/ when somebody on another machine had it tried again.
+                quarantined = self._spool.path(Folder.QUARANTINE, entry).exists()
+                source = Folder.QUARANTINE if quarantined else Folder.DEFERRED
+                finish_file(self._spool, entry, source, keep=self._keep_done)
                 log.info("entry.settled", receipt=receipt_id)
             with self._database.transaction() as connection:
                 mark_settled(connection, [receipt_id], self._spool.clock.now())

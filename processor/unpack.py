@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -220,6 +221,14 @@ class _SmallReads(io.BufferedReader):
             raise PermanentError("the zip's list of entries is too long: ask the provider for single files")
         return super().read(size)
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if whence != os.SEEK_SET:
+                raise
+            raise zipfile.BadZipFile("an offset points outside of the file") from error
+
 
 @contextmanager
 def open_zip(path: Path, *, max_entries: int, max_total_bytes: int) -> Iterator[zipfile.ZipFile]:
@@ -234,7 +243,7 @@ def open_zip(path: Path, *, max_entries: int, max_total_bytes: int) -> Iterator[
             _check_bounds(archive.infolist(), max_entries, max_total_bytes)
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError) as error:
-        # The last two come of places in the zip that point outside of it.
+        # The last two come of numbers in the zip that no zip can have.
         raise TransientError("the zip is broken or cut off: it is fetched again") from error
     except (NotImplementedError, RuntimeError) as error:
         raise PermanentError("the zip needs a newer or a secret way of unpacking") from error

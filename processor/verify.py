@@ -57,8 +57,6 @@ def check_file(path: Path, head: bytes, media_type: str, name: str, *, any_kind:
         raise TransientError("the provider sent JSON where a file should be: it is fetched again")
     if text[:256].lower().startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         raise _html_page()
-    if b"%PDF-" in beginning:
-        return _check_pdf(end)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _check_zip(path, name)
     if text.startswith((b"-----BEGIN PKCS7", b"-----BEGIN CMS")):
@@ -67,6 +65,9 @@ def check_file(path: Path, head: bytes, media_type: str, name: str, *, any_kind:
         return _check_der(beginning, end, size_bytes, name)
     if text.startswith(b"<"):
         return _check_xml(path)
+    # Asked last, since it may stand behind a few bytes of something else, or inside of one of the others.
+    if b"%PDF-" in beginning:
+        return _check_pdf(end)
     if any_kind and ending_of(name) not in MEDIA_TYPES:
         return "bin"
     labels = "".join(char for char in f"{media_type} {ending_of(name)}" if char.isprintable())[:80]

@@ -32,7 +32,6 @@ async def watch(folder: Path, look: Callable[[], None], stop: asyncio.Event) -> 
                 step=_STEP_MS,
                 watch_filter=None,
                 stop_event=stop,
-                raise_interrupt=False,
             ):
                 healthy = True
                 look()

@@ -66,9 +66,11 @@ class Worker:
             raise WaitingError(
                 f"provider {facts.provider} is not configured: add [providers.{facts.provider}]"
             )
-        day = self.spool.clock.today().isoformat()
-        folder = self.spool.files / day
-        make_folder(folder)
+        day = self.spool.files / self.spool.clock.today().isoformat()
+        folder = day / provider.name
+        with unavailable("make a folder for signed files"):
+            make_folder(day)
+            make_folder(folder)
         view = DocumentView(facts.document_id, facts.refs, facts.learned)
         stored = await fetch_files(
             provider, view, self.outsides[provider.name], folder, max_file_bytes=self.max_file_bytes

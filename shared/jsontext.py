@@ -35,11 +35,21 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
+# Made once, since most whole numbers are small; the rest of a million zeros would fill the memory.
+_SMALL = {text: WholeNumber(text) for text in map(str, range(1000))}
+
+
+def _whole_number(text: str) -> WholeNumber:
+    # A function of ours, and not the bare class: between two calls of it other threads get their turn, while
+    # the decoder on its own keeps them all waiting for the whole of a body.
+    return _SMALL.get(text) or WholeNumber(text)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_int=WholeNumber, parse_float=Number, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_int=_whole_number, parse_float=Number, parse_constant=_refuse_constant)
 
 
 def loads(text: str) -> Any:

@@ -11,8 +11,9 @@ from structlog.typing import Processor
 
 Format = Literal["auto", "json", "console"]
 
-# Their lines for every request carry whole addresses, in which secrets may stand.
-_TALKATIVE = ("httpx", "httpcore")
+# The lines of the first two carry whole addresses, in which secrets may stand; those of the others say at
+# every start, or at every file, what nobody needs to know.
+_TALKATIVE = ("httpx", "httpcore", "alembic", "watchfiles")
 # Their own handlers would write every line twice, and in another form.
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy", "alembic")
 

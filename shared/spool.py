@@ -167,13 +167,16 @@ class Spool:
             if error.errno == errno.ENOENT:
                 raise
             raise SpoolUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
-        with os.fdopen(descriptor, "rb") as file, unavailable(f"read {path}"):
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("not a plain file")
             if status.st_size > MAX_ENTRY_BYTES:
                 raise UnreadableError(f"larger than {MAX_ENTRY_BYTES} bytes")
-            return file.read()
+            with unavailable(f"read {path}"), os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
 
     def age_seconds(self, folder: Folder, entry: Entry) -> float:
         """Seconds since an entry's file was last changed; 0 when it is gone."""
@@ -200,7 +203,13 @@ class Spool:
         moved = Entry(entry.day or self.clock.today().isoformat(), entry.name)
         path = self.path(source, entry)
         with unavailable(f"move {path} to {target}/"):
-            make_folder(self.path(target, moved).parent)
+            try:
+                make_folder(self.path(target, moved).parent)
+            except FileNotFoundError:
+                # Not to be taken for an entry that is gone.
+                raise SpoolUnavailableError(
+                    f"{target}/ is missing in the spool: make it with signspool check --init-spool"
+                ) from None
             number = 0
             while (place := self.path(target, moved)).exists() and not _same_file(path, place):
                 number += 1

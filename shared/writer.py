@@ -174,6 +174,9 @@ class SpoolWriter:
                 self._forget(folder, day)
                 for order in orders:
                     self._give_up(order, error)
+                # The next group begins with folders opened anew: after a remount the old ones may lead
+                # to another place than their paths.
+                self._leave_home()
 
     def _commit_folder(self, target: _DayFolder, orders: list[_Order]) -> None:
         home = self._enter_home()

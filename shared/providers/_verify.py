@@ -98,8 +98,10 @@ def check_shared_secret(settings: SharedSecretSettings, callback: Callback) -> P
 def matching_key(given: str, secrets: Mapping[str, SecretStr]) -> str | None:
     """The id of the secret that equals the given text; every one is compared, whichever fits."""
     found = None
-    offered = given.encode("utf-8", "surrogateescape")
+    # A header's bytes reach us read as latin-1, whatever they were; those of a query are UTF-8.
+    as_utf8, as_sent = given.encode("utf-8", "surrogateescape"), given.encode("latin-1", "replace")
     for key_id, secret in secrets.items():
-        if hmac.compare_digest(offered, secret.get_secret_value().encode("utf-8")):
+        expected = secret.get_secret_value().encode("utf-8")
+        if hmac.compare_digest(as_utf8, expected) | hmac.compare_digest(as_sent, expected):
             found = key_id
     return found

@@ -110,13 +110,13 @@ class Certisign(Provider[Settings]):
         return frozenset({origin_of(str(self.settings.base_url))})
 
     def signed_file(self, document: DocumentView) -> SignedFiles:
-        if self.settings.token is None:
-            raise WaitingError(f"set token under [providers.{self.name}] to fetch its files")
         key = document.references.get("chave") or self._key_from(document.learned.get("apiDownload", ""))
         if not key:
             raise WaitingError(
                 f"no chave is registered: signspool documents register {self.name} ID --ref chave=..."
             )
+        if self.settings.token is None:
+            raise WaitingError(f"set token under [providers.{self.name}] to fetch its files")
         answer = yield self._package(key)
         expect_success(answer, "the package")
         return _chosen(answer)

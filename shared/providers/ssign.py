@@ -85,8 +85,6 @@ class SSign(Provider[Settings]):
 
     def signed_file(self, document: DocumentView) -> SignedFiles:
         settings = self.settings
-        if settings.base_url is None or settings.token is None:
-            raise WaitingError(f"set base_url and token under [providers.{self.name}] to fetch its files")
         file_ids = [
             part.strip() for part in document.references.get("file_ids", "").split(",") if part.strip()
         ]
@@ -95,6 +93,8 @@ class SSign(Provider[Settings]):
                 "no file ids are registered: "
                 f"signspool documents register {self.name} ID --ref file_ids=901,902"
             )
+        if settings.base_url is None or settings.token is None:
+            raise WaitingError(f"set base_url and token under [providers.{self.name}] to fetch its files")
         wanted = [(FileKind.SIGNED, settings.signed_suffix)]
         if settings.fetch_report:
             wanted.append((FileKind.REPORT, settings.report_suffix))

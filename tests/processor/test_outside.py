@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -188,21 +188,16 @@ async def test_an_unknown_host_sent_nothing() -> None:
 
 async def test_a_connection_that_is_not_accepted_in_time_sent_nothing() -> None:
     """A full backlog lets no further connection come about."""
-    with socket.socket() as full:
+    with ExitStack() as sockets:
+        full, *waiting = [sockets.enter_context(socket.socket()) for _ in range(5)]
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        address = full.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        try:
-            for client in waiting:
-                client.setblocking(False)
-                client.connect_ex(address)
-            origin = f"http://127.0.0.1:{address[1]}"
-            with pytest.raises(NotSentError, match="in time"):
-                await make(origin, connect_timeout_seconds=0.2).send("GET", origin)
-        finally:
-            for client in waiting:
-                client.close()
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        origin = f"http://127.0.0.1:{full.getsockname()[1]}"
+        with pytest.raises(NotSentError, match="in time"):
+            await make(origin, connect_timeout_seconds=0.2).send("GET", origin)
 
 
 async def test_a_plain_server_behind_https_sent_nothing() -> None:

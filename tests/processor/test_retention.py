@@ -46,6 +46,21 @@ def test_what_is_no_day_is_left_alone(tmp_path: Path) -> None:
     assert notes.is_dir()
 
 
+def test_empty_folders_of_delivered_files_go_and_full_ones_stay(tmp_path: Path) -> None:
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [])
+    empty = spool.files / "2020-01-01" / "one"
+    full = spool.files / "2020-01-02" / "one"
+    todays = spool.files / time.clock().today().isoformat() / "one"
+    for folder in (empty, full, todays):
+        folder.mkdir(parents=True)
+    (full / "contract.pdf").write_bytes(b"%PDF-")
+    Retention(spool, {}).drop()
+    assert not empty.parent.exists()
+    assert (full / "contract.pdf").exists()
+    assert todays.exists()
+
+
 def test_it_looks_once_a_day(tmp_path: Path) -> None:
     time = FakeTime()
     spool = make_spool(tmp_path, time, [3])

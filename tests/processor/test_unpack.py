@@ -177,6 +177,8 @@ def test_every_cut_off_answer_is_noticed(spelled: object) -> None:
         b'{"bytes": [' + b"9" * 5000 + b"]}",
         b'{"bytes": [' + b" " * 5000 + b"x]}",
         b'{"bytes": "JVBE!kYt"}',
+        b'{"bytes": "JVBE!!!!"}',
+        b'{"bytes": "JVBE\\u0141\\u0141\\u0141\\u0141"}',
         b'{"bytes": "JVBERi0=JVBE"}',
         b'{"bytes": "JVBER"}',
         b'{"bytes": "JVBERi0=="}',
@@ -252,9 +254,9 @@ def streamed_answer(item: bytes, times: int) -> Iterator[bytes]:
     [
         (b"JVBE", 3, 64 * MIB),
         # Tracing makes each allocation slow, and these make many; their peak is reached early.
-        (b"\\/\\u002bBE", 3, 4 * MIB),
-        (b"255,", 1, 8 * MIB),
-        (b"7,\n   8, ", 2, 8 * MIB),
+        (b"\\/\\u002bBE", 3, 2 * MIB),
+        (b"255,", 1, 2 * MIB),
+        (b"7,\n   8, ", 2, 2 * MIB),
     ],
 )
 def test_memory_stays_flat_however_long_the_answer_is(item: bytes, item_bytes: int, text_bytes: int) -> None:

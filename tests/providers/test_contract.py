@@ -123,6 +123,13 @@ def test_a_right_secret_is_proven_and_a_wrong_or_missing_one_is_not(name: str) -
         assert "s3cret" not in str(refused.value)
 
 
+def test_a_secret_with_letters_beyond_ascii_fits_as_it_comes_off_the_wire(name: str) -> None:
+    provider = make_provider(name, secret="ação-s3cret")
+    header = provider.settings.secret_header.lower()
+    on_the_wire = "ação-s3cret".encode().decode("latin-1")
+    assert provider.authenticate(make_callback(b"{}", headers={header: on_the_wire})).trust is Trust.PROVEN
+
+
 def test_what_can_carry_a_secret_is_not_kept(name: str) -> None:
     made = provider_classes()[name]
     for header in made.kept_headers:

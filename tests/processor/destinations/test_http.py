@@ -158,7 +158,7 @@ async def test_what_is_not_registered_is_named(
     assert mark.seen == []
 
 
-@pytest.mark.parametrize("damage", [b"shorter", b"%PDF-1.7 signeD"])
+@pytest.mark.parametrize("damage", [b"shorter", b"%PDF-1.7 signed and more", b"%PDF-1.7 signeD"])
 async def test_a_file_that_changed_on_our_disk_never_arrives_whole(
     receiver: Any, make: Make, make_parcel: Any, mark: Any, damage: bytes
 ) -> None:
@@ -167,6 +167,8 @@ async def test_a_file_that_changed_on_our_disk_never_arrives_whole(
     with pytest.raises(TransientError, match="changed"):
         await make(body="raw").deliver(parcel, mark)
     assert receiver.requests == []
+    marked = len(damage) == parcel.size_bytes
+    assert len(mark.seen) == marked, "another length is found before anything is sent"
 
 
 async def test_a_receiver_that_is_not_there_was_sent_nothing(

@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import URL, insert, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InternalError
 
 from shared.db.models import Base, Document, ExactText, document_key
 from shared.db.session import Database, newest_schema
@@ -157,3 +157,22 @@ def test_long_ids_have_short_keys_that_differ() -> None:
     assert document_key(one) != document_key(other)
     assert len(document_key(one).encode()) < 200
     assert document_key("155") == "155"
+
+
+def test_reading_waits_for_no_writer_and_holds_none_up(database_url: URL) -> None:
+    one, other = Database(database_url), Database(database_url, busy_timeout_seconds=0.1)
+    with one.reading() as reader:
+        assert reader.scalars(select(Document.id)).all() == []
+        with other.transaction() as writer:
+            writer.execute(insert(Document), [make_row()])
+            with one.reading() as second:
+                assert second.scalars(select(Document.id)).all() == []
+    one.close()
+    other.close()
+
+
+def test_reading_cannot_write_on_postgresql(postgres_url: URL) -> None:
+    database = Database(postgres_url.set(database="template1"))
+    with pytest.raises((InternalError, DatabaseUnavailableError)), database.reading() as connection:
+        connection.execute(text("CREATE TABLE nothing (id integer)"))
+    database.close()

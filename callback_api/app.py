@@ -1,0 +1,145 @@
+"""Builds the door. Nothing happens when this module is imported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from callback_api.guard import Guard
+from callback_api.intake import RefusedCopies
+from callback_api.openapi import describe
+from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
+from callback_api.routes import CALLBACK_METHODS, CALLBACK_PATHS, AliveRoute, CallbackRoute, ReadyRoute
+from shared import logs
+from shared.clock import Clock
+from shared.errors import RefusedError, SettingsError
+from shared.providers import AnyProvider
+from shared.settings import Settings, build_providers, load_settings
+from shared.spool import Spool
+from shared.writer import SpoolWriter
+
+_log = structlog.get_logger()
+
+
+def create_app(
+    settings: Settings,
+    *,
+    providers: Mapping[str, AnyProvider] | None = None,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """The door with these settings; `providers` and `clock` are by default what the settings say.
+
+    Raises:
+        SettingsError: no provider is configured, or one would have to accept anybody; names each.
+    """
+    providers = build_providers(settings) if providers is None else providers
+    clock = clock or Clock.in_zone(settings.spool.timezone)
+    check_providers(providers)
+    spool = Spool(settings.spool.root, clock)
+    writer = SpoolWriter(spool, durable=settings.spool.durability == "full")
+    guard = Guard(spool, min_free_bytes=settings.spool.min_free)
+    copies = RefusedCopies(
+        writer,
+        clock,
+        enabled=settings.spool.keep_refused,
+        max_bytes=settings.spool.refused_max_bytes,
+        max_per_day=settings.spool.refused_max_per_day,
+    )
+    retry_after_seconds = settings.api.retry_after
+    callbacks = CallbackRoute(
+        providers=providers,
+        writer=writer,
+        guard=guard,
+        copies=copies,
+        clock=clock,
+        max_body_bytes=settings.api.max_body,
+        retry_after_seconds=retry_after_seconds,
+    )
+    app = FastAPI(
+        title="signspool callback API",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_lifespan(writer, guard, providers),
+        exception_handlers={HTTPException: _not_served},
+    )
+    routes = [Route(path, callbacks, methods=CALLBACK_METHODS) for path in CALLBACK_PATHS]
+    routes += [
+        Route("/healthz", AliveRoute(), methods=["GET"]),
+        Route("/readyz", ReadyRoute(guard, retry_after_seconds), methods=["GET"]),
+    ]
+    # Callbacks come first, also in the order in which paths are compared.
+    app.router.routes[:0] = routes
+    document = describe(sorted(providers), settings.api.max_body)
+    app.openapi = lambda: document  # type: ignore[method-assign]
+    return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """The door of one worker process, which finds its settings as the command does."""
+    settings = load_settings()
+    logs.configure(settings.log.format, settings.log.level)
+    return create_app(settings)
+
+
+def check_providers(providers: Mapping[str, AnyProvider]) -> None:
+    """Return when the door may open for every provider.
+
+    Raises:
+        SettingsError: it may not; one problem a line.
+    """
+    if not providers:
+        raise SettingsError("no provider is configured: add a section [providers.NAME]")
+    closed = {name: provider.why_closed() for name, provider in sorted(providers.items())}
+    problems = [f"[providers.{name}] {why}" for name, why in closed.items() if why is not None]
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _lifespan(
+    writer: SpoolWriter, guard: Guard, providers: Mapping[str, AnyProvider]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        for name, provider in sorted(providers.items()):
+            if getattr(provider.settings, "authentication", None) == "none":
+                _log.warning(
+                    "provider.unauthenticated",
+                    provider=name,
+                    reason='authentication = "none" accepts anybody',
+                )
+        writer.start()
+        await guard.start()
+        try:
+            yield
+        finally:
+            await guard.stop()
+            # In a thread, since whoever still waits for the writer is told through this loop.
+            await asyncio.to_thread(writer.close)
+
+    return lifespan
+
+
+async def _not_served(_request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, as problem details."""
+    assert isinstance(error, HTTPException)
+    kinds: dict[int, RefusedError] = {
+        404: NoSuchPathError("nothing is served here: callbacks go to /api/callback?provider=NAME"),
+        405: MethodNotAllowedError("this path does not take this method"),
+    }
+    problem = kinds.get(error.status_code, RefusedError(error.detail, status=error.status_code))
+    answer = refused(problem, retry_after_seconds=0, headers=error.headers)
+    return Response(
+        answer.body,
+        answer.status,
+        {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers},
+    )

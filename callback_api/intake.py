@@ -1,0 +1,167 @@
+"""Turns a callback into the file that is stored, and a refused one into its bounded copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+import uuid_utils
+
+from callback_api.responses import problem_of
+from shared.body import Encoding
+from shared.clock import Clock
+from shared.errors import RefusedError, SpoolUnavailableError
+from shared.events import Trust
+from shared.names import entry_name
+from shared.providers import AnyProvider
+from shared.providers._base import Callback, Head
+from shared.record import Receipt, SpoolRecord, digest_of
+from shared.spool import Folder
+from shared.writer import SpoolWriter
+
+_UNKNOWN = "unknown"
+_log = structlog.get_logger()
+
+
+class Stored(NamedTuple):
+    """A file that is ready to be written."""
+
+    receipt_id: str
+    name: str
+    content: bytes
+
+
+def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> Stored:
+    """Prove the sender and make the file; `received_at` is in the spool's zone.
+
+    Raises:
+        RefusedError: the sender is not proven, or the body lacks what a callback needs.
+    """
+    proof = provider.authenticate(callback)
+    head = provider.callback_id(callback)
+    receipt_id = str(uuid_utils.uuid7())
+    receipt = _receipt(
+        provider,
+        callback,
+        receipt_id,
+        encoding=callback.decoded.encoding,
+        trust=proof.trust,
+        key_id=proof.key_id,
+    )
+    record = SpoolRecord(
+        received_at=received_at,
+        document_id=head.document_id,
+        action=head.action,
+        provider_number=provider.file_number,
+        payload=callback.body,
+        id_field=provider.id_field,
+        receipt=receipt,
+    )
+    return Stored(receipt_id, entry_name(head.document_id, receipt_id), record.to_bytes())
+
+
+def _receipt(
+    provider: AnyProvider,
+    callback: Callback,
+    receipt_id: str,
+    *,
+    encoding: Encoding,
+    trust: Trust,
+    key_id: str | None = None,
+    refusal: dict[str, object] | None = None,
+) -> Receipt:
+    headers, query = callback.headers, callback.query
+    return Receipt(
+        id=receipt_id,
+        provider_name=provider.name,
+        encoding=encoding,
+        sha256=digest_of(callback.body),
+        size_bytes=len(callback.body),
+        content_type=callback.content_type,
+        headers={name: headers[name] for name in provider.kept_headers if name in headers},
+        query={name: query[name] for name in provider.kept_query if name in query},
+        remote_address=callback.remote_address,
+        trust=trust,
+        key_id=key_id,
+        refusal=refusal,
+    )
+
+
+@dataclass(slots=True)
+class RefusedCopies:
+    """Keeps bounded copies of refused callbacks: so many a day, of so many bytes each."""
+
+    writer: SpoolWriter
+    clock: Clock
+    enabled: bool
+    max_bytes: int
+    max_per_day: int
+    _day: str = ""
+    _kept: int = 0
+
+    async def keep(self, provider: AnyProvider, callback: Callback, error: RefusedError) -> None:
+        """Keep a copy if the settings want one. What goes wrong here is logged and harms nobody."""
+        if not (self.enabled and error.keep):
+            return
+        received_at = self.clock.local(callback.received_at)
+        if not self._has_room(received_at.date().isoformat()):
+            return
+        try:
+            copy = _refused_copy(provider, callback, error, received_at, self.max_bytes)
+            await self.writer.write(Folder.REFUSED, copy.name, copy.content, received_at, durable=False)
+        except SpoolUnavailableError as failure:
+            _log.warning("refused.not_kept", provider=provider.name, reason=str(failure))
+        except Exception as failure:  # noqa: BLE001  (the answer to the sender stands already)
+            _log.warning("refused.not_kept", provider=provider.name, exc_info=failure)
+
+    def _has_room(self, day: str) -> bool:
+        if day != self._day:
+            self._day, self._kept = day, 0
+        self._kept += 1
+        if self._kept == self.max_per_day + 1:
+            _log.warning("refused.limit_reached", day=day, limit=self.max_per_day)
+        return self._kept <= self.max_per_day
+
+
+def _refused_copy(
+    provider: AnyProvider, callback: Callback, error: RefusedError, received_at: datetime, max_bytes: int
+) -> Stored:
+    """The copy of a refused callback. A body that is cut is not parsed: its sender has proven nothing."""
+    truncated = len(callback.body) > max_bytes
+    payload = callback.body[:max_bytes]
+    head = Head("", "") if truncated else _head(provider, callback)
+    encoding = _plain_encoding(payload) if truncated else callback.decoded.encoding
+    _, status, detail = problem_of(error)
+    refusal: dict[str, object] = {"status": status, "title": error.title, "detail": detail}
+    if truncated:
+        refusal["truncated"] = True
+    receipt_id = str(uuid_utils.uuid7())
+    record = SpoolRecord(
+        received_at=received_at,
+        document_id=head.document_id,
+        action=head.action,
+        provider_number=provider.file_number,
+        payload=payload,
+        id_field=provider.id_field,
+        receipt=_receipt(
+            provider, callback, receipt_id, encoding=encoding, trust=Trust.REFUSED, refusal=refusal
+        ),
+    )
+    return Stored(receipt_id, entry_name(head.document_id or _UNKNOWN, receipt_id), record.to_bytes())
+
+
+def _head(provider: AnyProvider, callback: Callback) -> Head:
+    try:
+        return provider.callback_id(callback)
+    except RefusedError:
+        return Head("", "")
+
+
+def _plain_encoding(payload: bytes) -> Encoding:
+    try:
+        payload.decode("utf-8")
+    except UnicodeDecodeError:
+        return Encoding.BASE64
+    return Encoding.TEXT

@@ -1,0 +1,96 @@
+"""Runs the door under uvicorn."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from callback_api.app import check_providers, create_app
+from callback_api.protocol import LimitedProtocol
+from shared.settings import Settings, build_providers
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than reverse proxies keep an idle connection, so that we never close one under a request."""
+
+WORKER_APP = "callback_api.app:create_app_from_environment"
+
+_log = structlog.get_logger()
+
+
+def uvicorn_config(app: Callable[..., Any] | str, settings: Settings, *, workers: int = 1) -> uvicorn.Config:
+    """How uvicorn serves the door; an `app` given as text names a factory, as several workers need."""
+    api = settings.api
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
+        host=api.host,
+        port=api.port,
+        workers=workers,
+        loop="uvloop",
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=bool(api.trusted_proxies),
+        forwarded_allow_ips=list(api.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(api.grace),
+    )
+
+
+def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, finish what is in hand, and return.
+
+    `fd` is a listening socket that somebody else opened, as systemd does. Several workers read the settings
+    again, each for itself, so that the environment must lead them to the same ones.
+
+    Raises:
+        SettingsError: the door may not open.
+        SystemExit: the address cannot be had, or a worker did not start.
+    """
+    if workers > 1:
+        check_providers(build_providers(settings))
+        _run_workers(uvicorn_config(WORKER_APP, settings, workers=workers), fd)
+        return
+    server = uvicorn.Server(uvicorn_config(create_app(settings), settings))
+
+    def stop(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal once more when it has finished, which would end the process by it.
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run([_inherited(fd)] if fd is not None else None)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _run_workers(config: uvicorn.Config, fd: int | None) -> None:
+    listening = _inherited(fd) if fd is not None else config.bind_socket()
+    supervisor = Multiprocess(config, sockets=[listening])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        _log.error("api.not_started", reason="a worker did not start")
+        sys.exit(STARTUP_FAILURE)
+
+
+def _inherited(fd: int) -> socket.socket:
+    """A socket that was handed over. uvicorn's own `fd` takes every one for a UNIX socket, and the
+    senders' addresses are then lost."""
+    listening = socket.socket(fileno=os.dup(fd))
+    listening.set_inheritable(True)
+    return listening

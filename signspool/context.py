@@ -1,0 +1,100 @@
+"""What every command shares: `--config` and `--json`, and the way from the settings to spool and database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shared.errors import SchemaError
+
+if TYPE_CHECKING:
+    from shared.db.session import Database
+    from shared.settings import Settings
+    from shared.spool import Spool
+
+_CONFIG = "signspool.config"
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="PATH", help="Settings file.", show_default=False, is_eager=True),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Print this many at most.")]
+
+
+def new_group(help_text: str) -> typer.Typer:
+    """A noun whose verbs are commands; takes `--config` before the verb too."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.callback(help=help_text)(remember_config)
+    return group
+
+
+def remember_config(context: typer.Context, config: Config = None) -> None:
+    """Keep a `--config` that stands before the command's name."""
+    if config is not None:
+        context.meta[_CONFIG] = config
+
+
+def config_of(context: typer.Context, config: Path | None) -> Path | None:
+    """The settings file that was named: behind the command, or before it."""
+    return config if config is not None else context.meta.get(_CONFIG)
+
+
+def settings_of(context: typer.Context, config: Path | None, **overrides: Any) -> Settings:
+    """The settings, with what the command line says; dots of a key are written as two underscores.
+
+    Raises:
+        SettingsError: something is wrong with them.
+    """
+    from shared.settings import load_settings  # noqa: PLC0415  (slow to import, and `--help` needs none)
+
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load_settings(config_of(context, config), overrides=dotted)
+
+
+def spool_of(settings: Settings) -> Spool:
+    """The spool that the settings name.
+
+    Raises:
+        SpoolUnavailableError: there is none.
+    """
+    from shared.clock import Clock  # noqa: PLC0415
+    from shared.spool import Spool  # noqa: PLC0415
+
+    spool = Spool(settings.spool.root, Clock.in_zone(settings.spool.timezone))
+    spool.id()
+    return spool
+
+
+@contextmanager
+def database_of(settings: Settings) -> Iterator[Database]:
+    """The database that the settings name, of this program's schema.
+
+    Raises:
+        SchemaError: its tables are of another version, or there are none.
+        DatabaseUnavailableError: it does not answer.
+    """
+    from shared.db.session import Database  # noqa: PLC0415  (SQLAlchemy is slow to import)
+
+    expect_file(settings)
+    database = Database(settings.database_url)
+    try:
+        database.check_schema()
+        yield database
+    finally:
+        database.close()
+
+
+def expect_file(settings: Settings) -> None:
+    """Return when an SQLite database is there; to open one that is not would make it.
+
+    Raises:
+        SchemaError: it is not.
+    """
+    url = settings.database_url
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise SchemaError(f"there is no database at {url.database} yet; type: signspool db upgrade")

@@ -1,0 +1,157 @@
+"""`signspool deliveries`: what is owed, listed and started afresh."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from shared.errors import UsageError
+from signspool.context import Config, Json, Limit, database_of, new_group, settings_of, spool_of
+from signspool.output import complain, count_text, print_json, print_table, say
+
+group = new_group("What is owed: fetching, deliveries, workflow steps, the company's own table.")
+
+
+class DeliveryState(StrEnum):
+    """The values of `shared.db.models.State`; importing those would bring SQLAlchemy into every `--help`."""
+
+    DUE = "due"
+    WAITING = "waiting"
+    HELD = "held"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class RetriedState(StrEnum):
+    """The states that `retry` takes in place of ids."""
+
+    HELD = "held"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
+Destination = Annotated[
+    str | None, typer.Option("--destination", help="To this destination, or from this provider, only.")
+]
+Provider = Annotated[str | None, typer.Option("--provider", help="For documents of this provider only.")]
+Document = Annotated[str | None, typer.Option("--document", help="For this document only.")]
+
+
+@group.command("ls")
+def list_deliveries(
+    context: typer.Context,
+    *,
+    states: Annotated[
+        list[DeliveryState] | None, typer.Option("--state", help="In this state only; may be repeated.")
+    ] = None,
+    destination: Destination = None,
+    provider: Provider = None,
+    document: Document = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """List what is owed and what was done, the newest first.
+
+    Example: signspool deliveries ls --state held --state failed
+    """
+    from processor import deliveries  # noqa: PLC0415  (SQLAlchemy is slow to import)
+    from shared.db.models import State  # noqa: PLC0415
+
+    wanted = deliveries.Wanted(
+        states=tuple(map(State, states or ())),
+        destination=destination,
+        provider=provider,
+        document_id=document,
+    )
+    with database_of(settings_of(context, config)) as database, database.reading() as connection:
+        rows = deliveries.listing(connection, wanted, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("id", "task", "to or from", "provider", "document", "state", "attempts", "next", "reason"),
+        [
+            (
+                row["id"],
+                row["task"],
+                row["destination"],
+                row["provider"],
+                row["document_id"],
+                row["state"],
+                row["attempts"],
+                row["next_attempt_at"],
+                row["last_error"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@group.command("retry")
+def retry_deliveries(
+    context: typer.Context,
+    *,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", help="Ids, as `deliveries ls` shows.")
+    ] = None,
+    state: Annotated[
+        RetriedState | None, typer.Option("--state", help="Everything in this state, in place of ids.")
+    ] = None,
+    destination: Destination = None,
+    provider: Provider = None,
+    document: Document = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --state held: it may happen a second time, do it anyway.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Start owed things afresh, with all their attempts; files in quarantine go back to deferred/.
+
+    What is held may have happened already, so it takes an explicit id, or --yes.
+
+    Example: signspool deliveries retry 17 18
+    """
+    if bool(ids) == bool(state):
+        raise UsageError("give either ids, or --state held, failed or waiting")
+    if state is RetriedState.HELD and not yes and not dry_run:
+        raise UsageError(
+            "what is held may have happened already and would happen twice: look at it with "
+            "signspool deliveries ls --state held, then name its ids, or say --yes"
+        )
+    from processor.deliveries import Wanted  # noqa: PLC0415
+    from processor.operator import retry  # noqa: PLC0415
+    from shared.clock import utc_now  # noqa: PLC0415
+    from shared.db.models import State  # noqa: PLC0415
+
+    settings = settings_of(context, config)
+    wanted = Wanted(tuple(ids or ()), (State(state),) if state else (), destination, provider, document)
+    with database_of(settings) as database:
+        found = retry(database, spool_of(settings), wanted, utc_now(), dry_run=dry_run)
+    known = {row["id"] for row in (*found.afresh, *found.left_alone)}
+    missing = [number for number in ids or () if number not in known]
+    if as_json:
+        retried = [row["id"] for row in found.afresh]
+        left_alone = [row["id"] for row in found.left_alone]
+        print_json({"retried": retried, "left_alone": left_alone, "unknown": missing, "dry_run": dry_run})
+    else:
+        for row in found.afresh:
+            say(f"{'would retry' if dry_run else 'due now'}: {_line(row)}")
+        for row in found.left_alone:
+            say(f"left alone, done or being worked on: {_line(row)}")
+        say(f"{count_text(len(found.afresh), 'delivery')} {'to retry' if dry_run else 'started afresh'}")
+    for number in missing:
+        complain(f"there is no delivery {number} that fits: signspool deliveries ls lists them")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _line(row: dict[str, Any]) -> str:
+    document = f"{row['provider']} {row['document_id']}"
+    return f"{row['id']} {row['task']} ({row['destination']}) of {document}, was {row['state']}"

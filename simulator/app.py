@@ -1,0 +1,64 @@
+"""The simulator as one ASGI application: the peers, and the paths that control them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from simulator import certisign_api, dms, smartshare, ssign
+from simulator.peer import PeerError, refusing
+from simulator.weather import Peer, storms_from
+from simulator.wire import Wire
+from simulator.world import World
+
+
+def create_simulator(world: World | None = None) -> Starlette:
+    """The application. Storms that touch the connection need `SimulatorServer` or `run` to serve it."""
+    world = world or World()
+
+    def wired(app: ASGIApp, peer: Peer) -> Mount:
+        return Mount(f"/{peer}", app=Wire(app, peer, world.weather, world.requests))
+
+    control = _Control(world)
+    return Starlette(
+        routes=[
+            Route("/_weather", control.weather, methods=["GET", "POST", "DELETE"]),
+            Route("/_state", control.state, methods=["GET"]),
+            Route("/_events/{provider}/{document_id:int}/{action}", control.event, methods=["POST"]),
+            wired(ssign.create_app(world.ssign), "ssign"),
+            wired(certisign_api.create_app(world.certisign), "certisign"),
+            wired(smartshare.create_app(world.smartshare), "smartshare"),
+            wired(dms.create_app(world.dms), "dms"),
+        ],
+        exception_handlers=refusing(lambda sentence, status: JSONResponse({"error": sentence}, status)),
+    )
+
+
+class _Control:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def weather(self, request: Request) -> Response:
+        weather = self._world.weather
+        if request.method == "DELETE":
+            weather.clear()
+        if request.method == "POST":
+            try:
+                weather.add(*storms_from(json.loads(await request.body())))
+            except ValueError as error:
+                raise PeerError(422, str(error)) from None
+        return JSONResponse([asdict(storm) for storm in weather.storms])
+
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(self._world.summary)
+
+    async def event(self, request: Request) -> Response:
+        """Let something happen and answer the callback body, ready to be piped into a POST to the door."""
+        path = request.path_params
+        return JSONResponse(self._world.happen(path["provider"], path["document_id"], path["action"]))

@@ -1,0 +1,71 @@
+"""The simulated world: every peer's state, the weather, and the record of all requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.callbacks import Body
+from simulator.certisign import Certisign
+from simulator.dms import Dms
+from simulator.peer import PeerError
+from simulator.smartshare import SmartShare
+from simulator.ssign import SSign
+from simulator.weather import Peer, Weather
+from simulator.wire import RecordedRequest
+
+
+@dataclass
+class World:
+    """All state of one simulator. It only grows; make a new one for a new beginning.
+
+    It may be read and changed from any thread while the simulator serves.
+    """
+
+    ssign: SSign = field(default_factory=SSign)
+    certisign: Certisign = field(default_factory=Certisign)
+    smartshare: SmartShare = field(default_factory=SmartShare)
+    dms: Dms = field(default_factory=Dms)
+    weather: Weather = field(default_factory=Weather)
+    requests: list[RecordedRequest] = field(default_factory=list)
+
+    def requests_to(self, peer: Peer, path: str = "") -> list[RecordedRequest]:
+        """The requests that a peer was sent, if given only those whose path contains `path`."""
+        return [r for r in list(self.requests) if r.peer == peer and path in r.path]
+
+    def served_at(self, url: str) -> None:
+        """Learn the address of the simulator, which Certisign puts into its callbacks."""
+        self.certisign.base_url = f"{url.rstrip('/')}/certisign"
+
+    def happen(self, provider: str, document_id: int, action: str) -> Body:
+        """Let something happen to an envelope; returns the callback body that the provider sends.
+
+        Raises:
+            PeerError: 404, no such provider or envelope; 400, no such action; 409, it cannot happen any more.
+        """
+        if provider == "ssign":
+            return self.ssign.happen(document_id, action)
+        if provider == "certisign":
+            return self.certisign.happen(document_id, action)
+        raise PeerError(404, f"there is no provider {provider!r}; say ssign or certisign")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The state as JSON, without file contents and without headers."""
+        return {
+            "ssign": self.ssign.summary,
+            "certisign": self.certisign.summary,
+            "smartshare": self.smartshare.summary,
+            "dms": self.dms.summary,
+            "requests": [
+                {
+                    "peer": r.peer,
+                    "method": r.method,
+                    "path": r.path,
+                    "sizeBytes": r.size_bytes,
+                    "storm": r.storm,
+                    "status": r.status,
+                }
+                for r in list(self.requests)
+            ],
+        }

@@ -1,0 +1,205 @@
+"""A whole installation for end-to-end tests: settings in a file, both tiers as real processes, real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import URL
+
+from processor import documents
+from shared.clock import Clock
+from shared.db.session import Database
+from shared.spool import Folder, Spool
+
+DEADLINE_SECONDS = 30.0
+SECRET = "a-secret-of-the-test"
+
+
+class Installation:
+    """Settings, spool and database of one test, and the processes that it started.
+
+    `peers` is the address of a simulator; `url` is the door's.
+    """
+
+    def __init__(self, home: Path, peers: str, database_url: URL, settings: str = "") -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.config = home / "signspool.toml"
+        self.config.write_text(_settings(home, self.port, peers, database_url) + settings)
+        self.spool = Spool(home / "root", Clock())
+        self.database = Database(database_url)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.spool.initialise()
+        self.database.upgrade()
+
+    # Processes
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "signspool", *arguments, "--config", str(self.config)]
+
+    def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=check,
+            env=self._environ(),
+        )
+
+    def start(self, *tiers: str) -> None:
+        """Start tiers (`api`, `processor`), and wait until the door answers."""
+        for tier in tiers:
+            log = (self.home / f"{tier}.log").open("ab")
+            self._processes[tier] = subprocess.Popen(
+                self.command(tier), stdout=log, stderr=log, env=self._environ(), start_new_session=True
+            )
+            log.close()
+        if "api" in tiers:
+            self.wait(self.is_ready, "the door to be ready")
+
+    def kill(self, tier: str) -> None:
+        """End a tier as a power switch would."""
+        process = self._processes.pop(tier)
+        process.kill()
+        process.wait(10)
+
+    def stop(self, tier: str) -> int:
+        """Ask a tier to end; returns its exit code."""
+        process = self._processes.pop(tier)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(40)
+
+    def close(self) -> None:
+        """End what is still running."""
+        for tier in list(self._processes):
+            self.kill(tier)
+        self.database.close()
+
+    def log(self, tier: str) -> str:
+        return (self.home / f"{tier}.log").read_text()
+
+    @staticmethod
+    def _environ() -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGNSPOOL_")}
+        return {**kept, "PYTHONWARNINGS": "error"}
+
+    # The door
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def post(self, provider: str, body: Mapping[str, Any] | bytes, **headers: str) -> httpx.Response:
+        """Send a callback as a provider does, with the right secret unless told otherwise."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.post(
+            f"{self.url}/api/callback",
+            params={"provider": provider},
+            content=content,
+            headers={"content-type": "application/json", "x-callback-secret": SECRET, **headers},
+            timeout=30,
+        )
+
+    # What became of it
+
+    def register(self, provider: str, document_id: object, dms: Mapping[str, str], **refs: str) -> None:
+        """Tell of a document, as `signspool documents register` does."""
+        registration = documents.Registration(provider, str(document_id), refs, dms)
+        with self.database.transaction() as connection:
+            documents.register(connection, registration, self.spool.clock.now())
+
+    def show(self, provider: str, document_id: str) -> dict[str, Any] | None:
+        with self.database.reading() as connection:
+            return documents.show(connection, provider, document_id)
+
+    def count(self, folder: Folder) -> int:
+        return sum(1 for _ in self.spool.entries(folder))
+
+    def counts(self) -> dict[str, int]:
+        return {str(folder): self.count(folder) for folder in Folder}
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+        """Look until something is so; on time-out say what did not happen, and what the logs say."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                logs = "".join(
+                    f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in self.home.glob("*.log")
+                )
+                raise AssertionError(f"waited in vain for {what}: {self.counts()}{logs}")
+            time.sleep(0.02)
+
+    def wait_until_settled(self, seconds: float = DEADLINE_SECONDS) -> None:
+        """Wait until nothing lies in `spool/` or `deferred/`."""
+        self.wait(
+            lambda: self.count(Folder.SPOOL) == 0 and self.count(Folder.DEFERRED) == 0,
+            "every entry to be settled",
+            seconds,
+        )
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _settings(home: Path, port: int, peers: str, database_url: URL) -> str:
+    return f"""
+[spool]
+root = "{home / "root"}"
+
+[api]
+port = {port}
+
+[database]
+url = "{database_url.render_as_string(hide_password=False).replace("+psycopg", "")}"
+
+[processor]
+sweep = "500ms"
+look_outbox = "50ms"
+backoff_base = "100ms"
+backoff_cap = "500ms"
+breaker_pause = "200ms"
+connect_timeout = "5s"
+read_timeout = "5s"
+
+[providers.ssign]
+base_url = "{peers}/ssign/rest"
+token = "simulated-ssign-token"
+secret = "{SECRET}"
+
+[providers.certisign]
+base_url = "{peers}/certisign"
+token = "simulated-certisign-token"
+secret = "{SECRET}"
+
+[destinations.smartshare]
+kind = "smartshare"
+base_url = "{peers}/smartshare/SmartShareAPI/api"
+client = "simulated-client"
+client_key = "simulated-client-key"
+user = "integracao"
+password = "simulated-password"
+
+[destinations.archive]
+kind = "folder"
+path = "{home / "archive"}"
+"""

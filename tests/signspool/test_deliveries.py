@@ -1,0 +1,129 @@
+"""What is owed, by command: listed, and started afresh."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import URL, update
+
+from shared.clock import utc_now
+from shared.db.models import EventRow, OutboxRow, State
+from shared.db.session import Database
+from shared.spool import Entry, Folder
+from tests.signspool.conftest import Place
+
+
+def change(place: Place, delivery: int, **values: Any) -> None:
+    """Have a delivery stand as some earlier trouble would have left it."""
+    database = Database(URL.create("sqlite", database=str(place.spool.root / "signspool.db")))
+    with database.transaction() as connection:
+        connection.execute(update(OutboxRow).where(OutboxRow.id == delivery).values(**values))
+        if values.get("state") in (State.FAILED, State.HELD):
+            connection.execute(update(EventRow).values(settled_at=utc_now()))
+    database.close()
+
+
+def states(place: Place) -> dict[int, str]:
+    """The state of every delivery."""
+    return {row["id"]: row["state"] for row in place.here("deliveries", "ls", "--json").json}
+
+
+def quarantined(place: Place, state: State) -> Entry:
+    """One entry in quarantine for a delivery in a state."""
+    entry = place.callback("155")
+    place.once()
+    change(place, 1, state=state, attempts=30)
+    place.spool.quarantine(entry, Folder.DEFERRED, {"reason": "given up"})
+    return entry
+
+
+def test_deliveries_are_listed_by_state_destination_and_document(place: Place) -> None:
+    """Each option narrows; the reason stands in the table."""
+    place.callback("1")
+    place.callback("2", provider="certisign", action="FLOW")
+    place.once()
+    rows = place.here("deliveries", "ls", "--json").json
+    assert {(row["document_id"], row["task"], row["state"]) for row in rows} == {
+        ("1", "fetch", "waiting"),
+        ("2", "fetch", "waiting"),
+    }
+    for options, found in (
+        (["--document", "1"], ["1"]),
+        (["--provider", "certisign"], ["2"]),
+        (["--destination", "ssign"], ["1"]),
+        (["--state", "waiting"], ["2", "1"]),
+        (["--state", "held", "--state", "failed"], []),
+        (["--limit", "1"], ["2"]),
+    ):
+        listed = place.here("deliveries", "ls", "--json", *options).json
+        assert [row["document_id"] for row in listed] == found, options
+    assert rows[0]["last_error"] in place.here("deliveries", "ls").out
+
+
+def test_a_failed_delivery_is_started_afresh_and_its_file_comes_back(place: Place) -> None:
+    """The file is in deferred/ again, and the real processor works on it and explains it anew."""
+    entry = quarantined(place, State.FAILED)
+    said = place.here("deliveries", "retry", "--state", "failed")
+    assert said.code == 0
+    assert "1 delivery started afresh" in said.out
+    assert place.names(Folder.DEFERRED) == [entry.name]
+    assert place.names(Folder.QUARANTINE) == []
+    assert states(place) == {1: "due"}
+    place.once()
+    assert states(place) == {1: "waiting"}
+    assert place.names(Folder.DEFERRED) == [entry.name]
+
+
+def test_what_is_held_takes_an_explicit_id_or_yes(place: Place) -> None:
+    """It may happen twice, so that a sweep over all is not enough."""
+    quarantined(place, State.HELD)
+    said = place.here("deliveries", "retry", "--state", "held")
+    assert said.code == 2
+    assert "twice" in said.err
+    assert states(place) == {1: "held"}
+    assert place.here("deliveries", "retry", "1").code == 0
+    assert states(place) == {1: "due"}
+    change(place, 1, state=State.HELD)
+    assert place.here("deliveries", "retry", "--state", "held", "--yes").code == 0
+    assert states(place) == {1: "due"}
+
+
+def test_a_dry_run_retries_nothing(place: Place) -> None:
+    """It says what would be done."""
+    entry = quarantined(place, State.FAILED)
+    said = place.here("deliveries", "retry", "1", "--dry-run", "--json")
+    assert said.json == {"retried": [1], "left_alone": [], "unknown": [], "dry_run": True}
+    assert states(place) == {1: "failed"}
+    assert place.names(Folder.QUARANTINE) == [entry.name]
+
+
+def test_what_is_done_or_in_work_is_left_alone_and_unknown_ids_exit_1(place: Place) -> None:
+    """A second worker never joins the first, and a done thing is not done again."""
+    for document_id in ("1", "2"):
+        place.callback(document_id)
+    place.once()
+    change(place, 1, state=State.DONE)
+    change(place, 2, state=State.DUE, lease_until=utc_now() + timedelta(minutes=5), leased_by="x", attempts=3)
+    said = place.here("deliveries", "retry", "1", "2", "9", "--json")
+    assert said.code == 1
+    assert said.json == {"retried": [], "left_alone": [1, 2], "unknown": [9], "dry_run": False}
+    attempts = {row["id"]: row["attempts"] for row in place.here("deliveries", "ls", "--json").json}
+    assert attempts[2] == 3
+
+
+def test_a_retry_needs_ids_or_a_state(place: Place) -> None:
+    """Neither, both, and a state that cannot be retried are wrong use."""
+    assert place.here("deliveries", "retry").code == 2
+    assert place.here("deliveries", "retry", "1", "--state", "failed").code == 2
+    assert place.here("deliveries", "retry", "--state", "done").code == 2
+
+
+def test_a_retry_of_very_many_is_whole(place: Place) -> None:
+    """More rows than one statement names."""
+    for number in range(700):
+        place.callback(str(number))
+    place.once()
+    said = place.here("deliveries", "retry", "--state", "waiting", "--provider", "ssign", "--json")
+    assert len(said.json["retried"]) == 700
+    assert set(states(place).values()) == {"due"}
