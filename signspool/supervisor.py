@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from signspool.output import count_text
+
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,6 +75,11 @@ class Supervisor:
         """Have `run` stop the children and return."""
         self._stop.set()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the children are being stopped, or are stopped already."""
+        return self._stop.is_set()
+
     async def _keep(self, child: Child) -> None:
         deaths_at_once = 0
         loop = asyncio.get_running_loop()
@@ -86,7 +93,8 @@ class Supervisor:
             deaths_at_once = deaths_at_once + 1 if at_once else 0
             if deaths_at_once >= self.at_once_limit:
                 raise DiesAtOnceError(
-                    f"the {child.name} died {deaths_at_once} times right after its start ({_ending(code)}); "
+                    f"the {child.name} died {count_text(deaths_at_once, 'time')} right after its start "
+                    f"({_ending(code)}); "
                     "what it said stands above"
                 )
             self.tell(

@@ -1,0 +1,214 @@
+"""Plays the script against the running tiers: sends, looks, registers what waits, until all is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from processor import documents
+from shared.spool import Folder
+from signspool.demo import facts
+from signspool.demo.facts import Facts, Look, Sent, Waited
+from signspool.demo.script import SSIGN, Call, Cast, Role
+from signspool.demo.stage import Stage, set_up
+from signspool.supervisor import DiesAtOnceError
+from simulator.callbacks import send_callback
+from simulator.server import SimulatorServer
+from simulator.weather import Storm, StormKind
+
+DEADLINE_SECONDS = 30.0
+
+_LOOK_SECONDS = 0.1
+_SECRET_HEADER = "X-Callback-Secret"  # noqa: S105  (a header's name)
+
+
+class StoppedError(Exception):
+    """Somebody stopped the demo before its end."""
+
+
+class HungError(Exception):
+    """The demo did not come to its end; the message says what was still open."""
+
+
+class View(Protocol):
+    """Who is told what happens, while it happens."""
+
+    def sent(self, sent: Sent) -> None:
+        """A callback was answered."""
+
+    def looked(self, look: Look) -> None:
+        """This is the state of documents and folders now."""
+
+    def said(self, text: str) -> None:
+        """Something else that is worth a line."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """What is known so far."""
+
+    sent: list[Sent] = field(default_factory=list)
+    waited: list[Waited] = field(default_factory=list)
+    look: Look | None = None
+
+    @property
+    def receipts(self) -> set[str]:
+        """The receipts that the door gave."""
+        return {sent.words for sent in self.sent if sent.status == 200}
+
+
+@dataclass(slots=True)
+class Player:
+    """One run of the demo in an empty folder. `pace_seconds` is a pause after each callback, for people."""
+
+    home: Path
+    cast: Cast
+    view: View
+    pace_seconds: float = 0.0
+    deadline_seconds: float = DEADLINE_SECONDS
+    _course: _Course = field(default_factory=_Course, init=False)
+    _complaints: list[str] = field(default_factory=list, init=False)
+
+    async def run(self) -> Facts:
+        """Set everything up, play, stop both tiers, and say what there is then.
+
+        Raises:
+            StoppedError: SIGINT, SIGTERM or SIGHUP came before the end.
+            HungError: a process died, or the deadline passed.
+        """
+        began = time.monotonic()
+        storm = Storm("smartshare", StormKind.STATUS, path="/InserirAnexo", status=503, retry_after_seconds=1)
+        self.cast.world.weather.add(storm)
+        with (
+            SimulatorServer(self.cast.world) as simulator,
+            set_up(self.home, self.cast, simulator.url) as stage,
+        ):
+            self.view.said(f"simulated S-SIGN, Certisign and SmartShare: {simulator.url}")
+            self.view.said(f"door: {stage.door_url}; spool: {stage.spool.root}")
+            await self._beside_the_tiers(stage)
+            return facts.collect(
+                stage,
+                self.cast,
+                sent=self._course.sent,
+                waited=self._course.waited,
+                complaints=self._complaints,
+                seconds=round(time.monotonic() - began, 2),
+            )
+
+    async def _beside_the_tiers(self, stage: Stage) -> None:
+        supervisor = stage.supervisor(self._complaints.append)
+        tiers = asyncio.create_task(supervisor.run())
+        play = asyncio.create_task(self._play_in_time(stage))
+        try:
+            await asyncio.wait((tiers, play), return_when=asyncio.FIRST_COMPLETED)
+            # A signal stops the tiers, and then the door does not answer us any more either.
+            stopped = supervisor.is_stopping
+        finally:
+            play.cancel()
+            supervisor.stop()
+            await asyncio.gather(tiers, play, return_exceptions=True)
+        if isinstance(death := tiers.exception(), DiesAtOnceError):
+            raise HungError(str(death).partition(";")[0])
+        if stopped:
+            raise StoppedError
+        play.result()
+
+    async def _play_in_time(self, stage: Stage) -> None:
+        limit = f"within {self.deadline_seconds:g} s"
+        async with httpx.AsyncClient(trust_env=False, timeout=self.deadline_seconds) as client:
+            try:
+                # The port is open already, so this waits until somebody takes what comes.
+                await client.get(f"{stage.door_url}?provider={SSIGN}")
+                self.view.said("the door is open")
+                async with asyncio.timeout(self.deadline_seconds):
+                    await self._play(stage, client)
+            except TimeoutError:
+                raise HungError(f"not at its end {limit}: {'; '.join(self._still_open())}") from None
+            except httpx.HTTPError as error:
+                raise HungError(f"the door did not answer {limit} ({error!r})") from None
+
+    async def _play(self, stage: Stage, client: httpx.AsyncClient) -> None:
+        late = [role for role in self.cast.roles if role.scene.registered_late]
+        _register(stage, [role for role in self.cast.roles if role not in late])
+        self.view.said(
+            f"{len(self.cast.roles) - len(late)} documents are registered, as their sender does it"
+        )
+        for turn in self.cast.turns():
+            for call in turn:
+                await self._send(client, stage, call)
+            await self._look_until(stage, lambda look: self._course.receipts <= look.receipts)
+        await self._look_until(stage, lambda look: self._all_seen_waiting(stage, late, look))
+        for seen in self._course.waited:
+            self.view.said(f"{seen.provider} {seen.document_id} waits in {Folder.DEFERRED}/: {seen.reason}")
+        _register(stage, late)
+        self.view.said(f"registered now: {', '.join(' '.join(role.name) for role in late)}")
+        await self._look_until(stage, lambda look: look.is_settled)
+
+    async def _send(self, client: httpx.AsyncClient, stage: Stage, call: Call) -> None:
+        began = time.monotonic()
+        answer = await send_callback(
+            client, stage.door_url, call.provider, call.content, headers={_SECRET_HEADER: call.secret}
+        )
+        milliseconds = round((time.monotonic() - began) * 1000, 1)
+        sent = Sent(
+            call.provider,
+            call.document_id,
+            call.action,
+            call.note,
+            answer.status_code,
+            _words(answer),
+            milliseconds,
+        )
+        self._course.sent.append(sent)
+        self.view.sent(sent)
+        await asyncio.sleep(self.pace_seconds)
+
+    async def _look_until(self, stage: Stage, is_over: Callable[[Look], bool]) -> None:
+        while True:
+            self._course.look = now = facts.look(stage)
+            self.view.looked(now)
+            if is_over(now):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _all_seen_waiting(self, stage: Stage, late: list[Role], look: Look) -> bool:
+        names = {role.name for role in late}
+        seen = [facts.see_waiting(stage, document) for document in look.documents if document.name in names]
+        self._course.waited = [waited for waited in seen if waited is not None]
+        return len(self._course.waited) == len(late)
+
+    def _still_open(self) -> list[str]:
+        look = self._course.look
+        missing = len(self.cast.calls) - len(self._course.sent)
+        said = [f"{missing} callbacks not sent"] if missing else []
+        if look is not None:
+            unrecorded = len(self._course.receipts - look.receipts)
+            said += [f"{unrecorded} callbacks not recorded"] if unrecorded else []
+            said += [
+                f"{document.provider} {document.document_id} {row.task} {row.destination} is {row.state}"
+                f" after {row.attempts} attempts" + (f" ({row.reason})" if row.reason else "")
+                for document, row in look.open_rows
+            ]
+            said += [f"{look.counts[folder]} in {folder}/" for folder in (Folder.SPOOL, Folder.DEFERRED)]
+        return said
+
+
+def _register(stage: Stage, roles: list[Role]) -> None:
+    with stage.database.transaction() as connection:
+        for role in roles:
+            registration = documents.Registration(*role.name, role.references, role.dms)
+            documents.check_registration(registration)
+            documents.register(connection, registration, stage.spool.clock.now())
+
+
+def _words(answer: httpx.Response) -> str:
+    """The receipt's id, or what the problem is."""
+    said = json.loads(answer.content)
+    return str(said["id"]) if answer.status_code == 200 else f"{said['title']}: {said['detail']}"
