@@ -23,6 +23,7 @@ from processor.settle import finish_file, needs_person, quarantine_reason
 from shared.db.models import State
 from shared.db.session import Database
 from shared.errors import PermanentError, UnavailableError
+from shared.names import guid_in
 from shared.spool import Entry, Folder, Spool
 
 log = structlog.get_logger()
@@ -95,7 +96,8 @@ class Pipeline:
             self.in_hand.put_down(entry)
         listing = self.spool.entries(Folder.SPOOL)
         while batch := list(islice(listing, self.batch_size)):
-            yield batch
+            # A listing has no order. The guids have: what came first is said first in the history.
+            yield sorted(batch, key=lambda entry: guid_in(entry.name) or "")
 
     def _handle(self, batch: Sequence[Entry], tally: Tally) -> None:
         self.in_hand.take(batch)

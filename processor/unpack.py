@@ -242,8 +242,8 @@ def open_zip(path: Path, *, max_entries: int, max_total_bytes: int) -> Iterator[
         with _SmallReads(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
             _check_bounds(archive.infolist(), max_entries, max_total_bytes)
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError) as error:
-        # The last two come of numbers in the zip that no zip can have.
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError, IndexError) as error:
+        # The last three come of numbers and names in the zip that no zip can have.
         raise TransientError("the zip is broken or cut off: it is fetched again") from error
     except (NotImplementedError, RuntimeError) as error:
         raise PermanentError("the zip needs a newer or a secret way of unpacking") from error

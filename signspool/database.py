@@ -26,7 +26,7 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
     """
     from alembic.util import CommandError  # noqa: PLC0415  (slow to import)
 
-    from shared.db.session import Database, newest_schema  # noqa: PLC0415
+    from shared.db.session import SCHEMA, Database  # noqa: PLC0415
 
     url = settings.database_url
     folder = Path(url.database or "").parent
@@ -43,7 +43,7 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
             # A version that Alembic does not know; the check says so in words for people.
             database.check_schema()
             raise
-        return before, newest_schema()
+        return before, SCHEMA
     finally:
         database.close()
 

@@ -123,9 +123,16 @@ class Installation:
         with self.database.transaction() as connection:
             documents.register(connection, registration, self.spool.clock.now())
 
-    def show(self, provider: str, document_id: str) -> dict[str, Any] | None:
+    def knows(self, provider: str, document_id: str) -> bool:
         with self.database.reading() as connection:
-            return documents.show(connection, provider, document_id)
+            return documents.show(connection, provider, document_id) is not None
+
+    def show(self, provider: str, document_id: str) -> dict[str, Any]:
+        """Everything about a document, as `signspool documents show --json` prints it."""
+        with self.database.reading() as connection:
+            found = documents.show(connection, provider, document_id)
+        assert found is not None, f"{provider} {document_id} is not known"
+        return found
 
     def count(self, folder: Folder) -> int:
         return sum(1 for _ in self.spool.entries(folder))

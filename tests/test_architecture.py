@@ -101,7 +101,7 @@ def test_files_fit_a_reader() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for path in sources(*PACKAGES, "tests")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 440
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 460
     }
     assert long == {}
 

@@ -22,7 +22,7 @@ def expect_taken(
 
     Raises:
         TransientError: 401 and 403, our own account is not accepted, which no document is to blame for; 408,
-            425, 429, and 503 with Retry-After: not taken now.
+            425, 429 and 503, which say that the request was not handled.
         NoAnswerError: any other 5xx, which leaves open what was done before it broke.
         PermanentError: any other status.
     """
@@ -33,8 +33,7 @@ def expect_taken(
     if status in (401, 403):
         raise TransientError(f"{said}: correct the account in the settings, or its rights over there")
     wait_seconds = retry_after_seconds(answer.headers)
-    busy = status in (408, 425, 429) or (status == 503 and "retry-after" in answer.headers)
-    if busy or (status == 409 and conflict_passes):
+    if status in (408, 425, 429, 503) or (status == 409 and conflict_passes):
         raise TransientError(said, retry_after_seconds=wait_seconds)
     words = without_secrets(excerpt(answer.body), secrets)
     if status >= 500:

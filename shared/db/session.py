@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,6 +16,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailableError, SchemaError
 
+SCHEMA = "0001"
+"""The version of the tables that this program needs: the name of the newest migration. They sort by age."""
+
+_VERSION_TABLE = "alembic_version"
 _BUSY_TIMEOUT_SECONDS = 30.0
 _READING_OPTION = "signspool_reading"
 _MIGRATIONS = Path(__file__).with_name("migrations")
@@ -73,15 +73,28 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database does not answer.
         """
+        # Only here, since it takes long to load and every command would pay for it.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.set_main_option("path_separator", "os")
         with self.transaction() as connection:
-            config = _alembic()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, SCHEMA)
 
     def schema_version(self) -> str | None:
-        """The version of the tables; None for an empty database."""
-        with self.transaction() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        """The version of the tables; None for an empty database.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        with self.reading() as connection:
+            if not inspect(connection).has_table(_VERSION_TABLE):
+                return None
+            version: str | None = connection.scalar(text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
+            return version
 
     def check_schema(self) -> None:
         """Return when the tables are of this program's version.
@@ -90,37 +103,21 @@ class Database:
             SchemaError: they are not; the message says what to type.
             DatabaseUnavailableError: the database does not answer.
         """
-        needed = newest_schema()
         found = self.schema_version()
-        if found == needed:
+        if found == SCHEMA:
             return
-        known = {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-        if found is not None and found not in known:
+        if found is not None and found > SCHEMA:
             raise SchemaError(
                 f"the database has schema {found}, made by a newer signspool: install that version"
             )
         raise SchemaError(
-            f"the database has schema {found or 'none'}, this version needs {needed}; "
+            f"the database has schema {found or 'none'}, this version needs {SCHEMA}; "
             "type: signspool db upgrade"
         )
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-
-def newest_schema() -> str:
-    """The version of the tables that this program needs."""
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
-    assert head is not None
-    return head
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    return config
 
 
 def _engine(url: URL, busy_timeout_seconds: float) -> Engine:

@@ -102,7 +102,7 @@ async def test_the_reference_is_the_location_or_the_id(
     [
         *((status, PermanentError) for status in (302, 400, 404, 410, 413, 415, 422)),
         *((status, TransientError) for status in (401, 403, 408, 409, 425, 429)),
-        *((status, NoAnswerError) for status in (500, 502, 503, 504)),
+        *((status, NoAnswerError) for status in (500, 502, 504)),
     ],
 )
 async def test_each_status_says_whether_the_file_arrived(

@@ -256,7 +256,7 @@ STATUSES = [
     (Response(status_code=403), TransientError, None),
     (Response(status_code=429, headers={"Retry-After": "7"}), TransientError, 7.0),
     (Response(status_code=503, headers={"Retry-After": "9"}), TransientError, 9.0),
-    (Response(status_code=503), NoAnswerError, None),
+    (Response(status_code=503), TransientError, None),
     (Response(status_code=500), NoAnswerError, None),
     (Response(status_code=504), NoAnswerError, None),
     (JSONResponse({"erro": "Fluxo inexistente"}), PermanentError, None),
