@@ -6,6 +6,7 @@ says with values what should be sent. `processor.outside` does the sending.
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -326,6 +327,12 @@ def excerpt(body: bytes, length: int = 200) -> str:
     """The beginning of a body for a message: one line, printable."""
     text = body[: length * 4].decode("utf-8", "replace")
     return "".join(char if char.isprintable() else " " for char in text)[:length].strip() or "empty body"
+
+
+def how_to_register(provider: str, document_id: str, reference: str) -> str:
+    """The command that registers a reference of a document, ready to be typed for an ordinary id."""
+    named = shlex.quote(document_id) if document_id.isprintable() and len(document_id) <= 60 else "ID"
+    return f"signspool documents register {provider} {named} --ref {reference}"
 
 
 def id_text(value: object, name: str) -> str:

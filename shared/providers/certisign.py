@@ -31,6 +31,7 @@ from shared.providers._base import (
     SignedFiles,
     expect_success,
     find_field,
+    how_to_register,
     id_text,
     origin_of,
 )
@@ -112,9 +113,8 @@ class Certisign(Provider[Settings]):
     def signed_file(self, document: DocumentView) -> SignedFiles:
         key = document.references.get("chave") or self._key_from(document.learned.get("apiDownload", ""))
         if not key:
-            raise WaitingError(
-                f"no chave is registered: signspool documents register {self.name} ID --ref chave=..."
-            )
+            hint = how_to_register(self.name, document.document_id, "chave=...")
+            raise WaitingError(f"no chave is registered: {hint}")
         if self.settings.token is None:
             raise WaitingError(f"set token under [providers.{self.name}] to fetch its files")
         answer = yield self._package(key)

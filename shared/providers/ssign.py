@@ -28,6 +28,7 @@ from shared.providers._base import (
     SignedFiles,
     expect_success,
     find_field,
+    how_to_register,
     id_text,
     origin_of,
 )
@@ -89,10 +90,8 @@ class SSign(Provider[Settings]):
             part.strip() for part in document.references.get("file_ids", "").split(",") if part.strip()
         ]
         if not file_ids:
-            raise WaitingError(
-                "no file ids are registered: "
-                f"signspool documents register {self.name} ID --ref file_ids=901,902"
-            )
+            hint = how_to_register(self.name, document.document_id, "file_ids=901,902")
+            raise WaitingError(f"no file ids are registered: {hint}")
         if settings.base_url is None or settings.token is None:
             raise WaitingError(f"set base_url and token under [providers.{self.name}] to fetch its files")
         wanted = [(FileKind.SIGNED, settings.signed_suffix)]

@@ -133,7 +133,7 @@ def test_what_a_failed_download_means(status: int, error: type[Exception]) -> No
 
 
 def test_without_file_ids_it_says_how_to_register_them() -> None:
-    with pytest.raises(WaitingError, match="documents register ssign ID --ref file_ids="):
+    with pytest.raises(WaitingError, match="documents register ssign 155 --ref file_ids="):
         next(make_provider("ssign", **API).signed_file(DocumentView("155", {"file_ids": " , "})))
 
 
