@@ -51,8 +51,8 @@ def check_registration(registration: Registration) -> None:
 def register(connection: Connection, registration: Registration, now: datetime) -> str:
     """Note a registration: `"new"`, `"changed"` or `"unchanged"`.
 
-    References are merged over those that are known; the same again changes nothing. Whatever waited for the
-    document is tried again.
+    References are merged over those that are known; the same again changes nothing. Whatever the document
+    still owes is tried at once.
     """
     key = document_key(registration.document_id)
     insert_missing(
@@ -84,7 +84,7 @@ def register(connection: Connection, registration: Registration, now: datetime) 
         .where(Document.id == row.id)
         .values(refs=refs, dms=dms, registered_at=row.registered_at or now)
     )
-    outbox.wake_waiting(connection, now, row.id)
+    outbox.registered(connection, row.id, now)
     return "new" if row.registered_at is None else "changed"
 
 

@@ -140,8 +140,8 @@ class Lane:
             note = await self._worker.do(leased)
             # What was done is written down however long the database takes to come back.
             spare = await self._write(note)
-            if spare is not None:
-                await asyncio.to_thread(self._worker.forget_file, spare)
+            if spare:
+                await asyncio.to_thread(self._worker.forget_files, spare)
         except asyncio.CancelledError:
             log.warning("delivery.cut_off", **_fields(leased, self.name))
             raise

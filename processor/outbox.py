@@ -205,12 +205,26 @@ def release_leases(connection: Connection, spool_id: str) -> None:
     connection.execute(update(OutboxRow).where(OutboxRow.leased_by == spool_id).values(**_NOT_LEASED))
 
 
-def wake_waiting(connection: Connection, now: datetime, document_fk: int | None = None) -> None:
-    """What waits for a registration or for a setting is tried again."""
-    where = [OutboxRow.state == State.WAITING]
-    if document_fk is not None:
-        where.append(OutboxRow.document_fk == document_fk)
-    connection.execute(update(OutboxRow).where(*where).values(state=State.DUE, next_attempt_at=now))
+def wake_waiting(connection: Connection, now: datetime) -> None:
+    """At start: what waits for a registration or for a setting is tried again."""
+    connection.execute(
+        update(OutboxRow).where(OutboxRow.state == State.WAITING).values(state=State.DUE, next_attempt_at=now)
+    )
+
+
+def registered(connection: Connection, document_fk: int, now: datetime) -> None:
+    """A document was registered, or its references have changed: what it still owes is tried at once, and its
+    files are fetched again, since there may be more of them now."""
+    connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.document_fk == document_fk,
+            OutboxRow.state.in_((State.WAITING, State.DUE)),
+            OutboxRow.lease_until.is_(None),
+        )
+        .values(state=State.DUE, next_attempt_at=now)
+    )
+    fetch_again(connection, document_fk, now)
 
 
 def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:
@@ -224,8 +238,8 @@ def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) 
 
 
 def fetch_again(connection: Connection, document_fk: int, now: datetime) -> None:
-    """Owe the signed file of a document once more: the copy that was fetched is gone from the disk."""
-    connection.execute(
+    """Owe the signed files of a document once more; what was delivered is not delivered again."""
+    events = connection.scalars(
         update(OutboxRow)
         .where(
             OutboxRow.document_fk == document_fk,
@@ -233,7 +247,9 @@ def fetch_again(connection: Connection, document_fk: int, now: datetime) -> None
             OutboxRow.state == State.DONE,
         )
         .values(**_AFRESH, next_attempt_at=now, done_at=None)
-    )
+        .returning(OutboxRow.event_fk)
+    ).all()
+    connection.execute(update(EventRow).where(EventRow.id.in_(events)).values(settled_at=None))
 
 
 def retry(connection: Connection, row_ids: Collection[int], now: datetime) -> int:
@@ -304,14 +320,15 @@ def earliest_due(connection: Connection, lane: str) -> datetime | None:
     return found
 
 
-def take_delivered_file(connection: Connection, file_fk: int) -> str | None:
-    """The path of a file that every destination has, noted as deleted; None while it has to stay."""
+def take_delivered_file(connection: Connection, file_fk: int) -> list[str]:
+    """The path of a file that every destination has, noted as deleted; empty while it has to stay."""
+    rows = exists().where(OutboxRow.file_fk == file_fk)
     undelivered = exists().where(OutboxRow.file_fk == file_fk, OutboxRow.state != State.DONE)
-    path = connection.scalar(select(FileRow.path).where(FileRow.id == file_fk, ~undelivered))
+    path = connection.scalar(select(FileRow.path).where(FileRow.id == file_fk, rows, ~undelivered))
     if not path:
-        return None
+        return []
     connection.execute(update(FileRow).where(FileRow.id == file_fk).values(path=""))
-    return path
+    return [path]
 
 
 class DocumentFacts(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, exists, select, update
 
 from processor.destinations._base import Destination
 from processor.outbox import Leased
@@ -86,12 +86,19 @@ def enqueue_deliveries(
     spool_id: str,
     now: datetime,
     policy: Policy,
-) -> None:
-    """Note the files of a document and owe their deliveries, and the workflow steps that follow them."""
+) -> list[str]:
+    """Note the files of a document and owe their deliveries, and the workflow steps that follow them.
+
+    Returns the paths of files that were delivered everywhere before, and so are not delivered again.
+    """
     document = fetched.document_fk
     common = {"document_fk": document, "event_fk": fetched.event_fk, "status": fetched.status}
     rows: list[dict[str, Any]] = []
+    spare: list[str] = []
     for file in files:
+        if _was_delivered(connection, document, file.source):
+            spare.append(file.path)
+            continue
         file_fk = _note_file(connection, document, file, spool_id=spool_id, now=now)
         rows += [
             _row(
@@ -106,6 +113,15 @@ def enqueue_deliveries(
         ]
     rows += _advances(policy, document, now, common)
     insert_missing(connection, OutboxRow, rows)
+    return spare
+
+
+def _was_delivered(connection: Connection, document_fk: int, source: str) -> bool:
+    """Whether the file from this source went to every destination already, and was deleted then."""
+    delivered = exists().where(
+        FileRow.document_fk == document_fk, FileRow.source == source, FileRow.path == ""
+    )
+    return bool(connection.scalar(select(delivered)))
 
 
 def _note_file(

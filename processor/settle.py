@@ -89,20 +89,28 @@ class Settler:
             # Recorded just now and not yet moved out of spool/: the next scan will see it.
             if self._spool.path(Folder.SPOOL, entry).exists():
                 continue
+            folder = self._folder_of(entry)
             if needs_person(states):
                 reason = quarantine_reason(self._database, receipt_id)
-                self._spool.quarantine(entry, Folder.DEFERRED, reason)
+                if folder is not None:
+                    self._spool.quarantine(entry, folder, reason)
                 log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
             else:
-                # In quarantine/ when somebody on another machine had it tried again.
-                quarantined = self._spool.path(Folder.QUARANTINE, entry).exists()
-                source = Folder.QUARANTINE if quarantined else Folder.DEFERRED
-                finish_file(self._spool, entry, source, keep=self._keep_done)
+                if folder not in (None, Folder.DONE):
+                    finish_file(self._spool, entry, folder, keep=self._keep_done)
                 log.info("entry.settled", receipt=receipt_id)
             with self._database.transaction() as connection:
                 mark_settled(connection, [receipt_id], self._spool.clock.now())
             moved += 1
         return moved
+
+    def _folder_of(self, entry: Entry) -> Folder | None:
+        """Where an entry lies that was recorded, None when it was deleted: `deferred/` as a rule, `quarantine/`
+        when somebody on another machine had it tried again, `done/` when more came to be owed later."""
+        for folder in (Folder.DEFERRED, Folder.QUARANTINE, Folder.DONE):
+            if self._spool.path(folder, entry).exists():
+                return folder
+        return None
 
 
 def finish_file(spool: Spool, entry: Entry, source: Folder, *, keep: bool) -> None:

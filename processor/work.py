@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,8 +26,8 @@ from shared.spool import Spool, make_folder, unavailable
 
 T = TypeVar("T")
 
-Note = Callable[[Connection], str | None]
-"""Writes down that a thing is done; returns the path of a file under `files/` that nobody needs any more."""
+Note = Callable[[Connection], list[str]]
+"""Writes down that a thing is done; returns paths of files under `files/` that nobody needs any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class Worker:
         )
         files = [_new_file(file, self.spool.files) for file in stored]
 
-        def note(connection: Connection) -> str | None:
+        def note(connection: Connection) -> list[str]:
             now = self.spool.clock.now()
-            owed.enqueue_deliveries(
+            spare = owed.enqueue_deliveries(
                 connection, leased, files, spool_id=self.spool_id, now=now, policy=self.policy
             )
             outbox.finish(connection, leased, now)
-            return None
+            return spare
 
         return note
 
@@ -99,7 +99,7 @@ class Worker:
             leased, destination.repeatable, lambda sending: destination.deliver(parcel, sending)
         )
 
-        def note(connection: Connection) -> str | None:
+        def note(connection: Connection) -> list[str]:
             outbox.finish(connection, leased, self.spool.clock.now(), reference)
             assert leased.file_fk is not None
             return outbox.take_delivered_file(connection, leased.file_fk)
@@ -137,10 +137,11 @@ class Worker:
             )
         return self._finish(leased)
 
-    def forget_file(self, path: str) -> None:
-        """Delete a file under `files/` that every destination has."""
+    def forget_files(self, paths: Iterable[str]) -> None:
+        """Delete files under `files/` that every destination has."""
         with unavailable("delete a delivered file"):
-            (self.spool.files / path).unlink(missing_ok=True)
+            for path in paths:
+                (self.spool.files / path).unlink(missing_ok=True)
 
     # Pieces
 
@@ -176,8 +177,9 @@ class Worker:
         )
 
     def _finish(self, leased: Leased, reference: str = "") -> Note:
-        def note(connection: Connection) -> None:
+        def note(connection: Connection) -> list[str]:
             outbox.finish(connection, leased, self.spool.clock.now(), reference)
+            return []
 
         return note
 

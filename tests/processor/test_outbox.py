@@ -29,12 +29,13 @@ class Peer:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answers: list[Callable[[], httpx.Response]] = []
+        self.suffix = b""
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request.url.params["EnvelopeFileId"])
         if self.answers:
             return self.answers.pop(0)()
-        content = PDF + self.asked[-1].encode() + b"\n%%EOF\n"
+        content = PDF + self.suffix + self.asked[-1].encode() + b"\n%%EOF\n"
         return httpx.Response(200, content=content, headers={"content-type": "application/pdf"})
 
 
@@ -344,3 +345,50 @@ def test_a_document_that_lacks_a_dms_reference_waits_for_it(yard: Yard) -> None:
         outbox.wake_waiting(connection, workshop.clock.now())
     yard.work()
     assert states(workshop)["deliver"] == "done"
+
+
+def test_a_corrected_reference_is_tried_at_once(yard: Yard) -> None:
+    """Nobody waits an hour of backoff after having typed the right file id."""
+    workshop = yard.workshop
+    complete(workshop, file_ids="1")
+    yard.peer.answers = [lambda: httpx.Response(404)]
+    yard.work()
+    assert workshop.destination.delivered == []
+    assert workshop.register("155", {"file_ids": "901"}) == "changed"
+    yard.work()
+    assert len(workshop.destination.delivered) == 1
+
+
+def test_a_file_that_is_registered_late_is_delivered_and_the_first_one_not_again(yard: Yard) -> None:
+    workshop = yard.workshop
+    entry = complete(workshop, file_ids="901")
+    yard.work()
+    assert workshop.folder_of(entry) is Folder.DONE
+    # S-SIGN may well make another file of the same id, with another digest.
+    yard.peer.suffix = b"made anew"
+    assert workshop.register("155", {"file_ids": "901,902"}) == "changed"
+    yard.work()
+    assert yard.peer.asked == ["901", "901", "902"]
+    assert len(workshop.destination.delivered) == 2
+    assert len(workshop.destination.advanced) == 1
+    assert workshop.folder_of(entry) is Folder.DONE
+    assert [path for path in workshop.spool.files.rglob("*") if path.is_file()] == []
+
+
+def test_a_late_file_that_cannot_be_delivered_brings_its_entry_to_quarantine(yard: Yard) -> None:
+    workshop = yard.workshop
+    entry = complete(workshop, file_ids="901")
+    yard.work()
+    workshop.destination.fail_before = [PermanentError("no such folder")]
+    workshop.register("155", {"file_ids": "901,902"})
+    yard.work()
+    assert workshop.folder_of(entry) is Folder.QUARANTINE
+
+
+def test_registering_the_same_again_fetches_nothing(yard: Yard) -> None:
+    workshop = yard.workshop
+    complete(workshop, file_ids="901")
+    yard.work()
+    assert workshop.register("155", {"file_ids": "901"}) == "unchanged"
+    yard.work()
+    assert yard.peer.asked == ["901"]

@@ -334,8 +334,8 @@ class TestTheFacts:
         with pytest.raises(
             HungError, match=r"certisign 48213 fetch certisign is due after .* answered"
         ) as caught:
-            asyncio.run(Player(tmp_path, cast, Silence(), deadline_seconds=12).run())
-        assert "not at its end within 12 s" in str(caught.value)
+            asyncio.run(Player(tmp_path, cast, Silence(), deadline_seconds=8).run())
+        assert "not at its end within 8 s" in str(caught.value)
         assert not _users_of(tmp_path)
 
 
