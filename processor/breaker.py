@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_LONGEST_PAUSE_FACTOR = 10.0
+_LONGEST_PAUSE_FACTOR = 4.0
 
 
 class Breaker:
     """Counts failures in a row; opens at a limit, then lets one trial through after each pause.
 
-    Every failed trial doubles the pause, up to ten times the first. One success closes it. Times are in the
+    Every failed trial doubles the pause, up to four times the first. One success closes it. Times are in the
     seconds of `monotonic`.
     """
 

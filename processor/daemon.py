@@ -31,7 +31,7 @@ from shared.spool import Folder, Spool
 log = structlog.get_logger()
 
 LOCK = ".processor.lock"
-_THREADS = 16
+_SPARE_THREADS = 8
 _STANDBY_LOOK_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -55,10 +55,41 @@ class Daemon:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then end what is in hand, within the grace time."""
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="processor"))
-        stop = asyncio.Event()
-        stopping = threading.Event()
+        # Enough for every lane to hang with all it may do at once, and the rest still to go on.
+        threads = _SPARE_THREADS + sum(2 * lane.concurrency for lane in self.lanes)
+        loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="processor"))
+        stop, stopping = asyncio.Event(), threading.Event()
+        self._end_on_signal(stop, stopping)
+        async with self._alone(stop):
+            if not stop.is_set():
+                await self._work(stop, stopping)
+        log.info("processor.stopped")
 
+    async def run_once(self) -> Tally:
+        """One pass: record what lies in the spool, do what is due now to its end, settle, return.
+
+        SIGTERM and SIGINT end it early; what is in hand then has the grace time.
+
+        Raises:
+            UnavailableError: spool or database are away, or another processor works on this spool.
+        """
+        stop, stopping = asyncio.Event(), threading.Event()
+        self._end_on_signal(stop, stopping)
+        with single_instance(self.spool.root) as alone:
+            if not alone:
+                raise UnavailableError("another processor works on this spool: stop it first")
+            await asyncio.to_thread(self._prepare)
+            tally = await asyncio.to_thread(self.pipeline.work_through, stopping)
+            # Each thing done may make another one due, so go on until a round finds nothing.
+            while not stop.is_set() and any([await lane.take() for lane in self.lanes]):
+                for lane in self.lanes:
+                    await lane.drain(self.grace_seconds, stop)
+            await asyncio.to_thread(self.settler.scan)
+            return tally
+
+    # The parts
+
+    def _end_on_signal(self, stop: asyncio.Event, stopping: threading.Event) -> None:
         def end() -> None:
             log.info("processor.stopping", grace_seconds=self.grace_seconds)
             stop.set()
@@ -66,31 +97,7 @@ class Daemon:
             self._wake_lanes()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        async with self._alone(stop):
-            if not stop.is_set():
-                await self._work(stop, stopping)
-        log.info("processor.stopped")
-
-    async def run_once(self) -> Tally:
-        """One pass: record what lies in the spool, do what is due now, settle, return.
-
-        Raises:
-            UnavailableError: spool or database are away.
-        """
-        with single_instance(self.spool.root) as alone:
-            if not alone:
-                raise UnavailableError("another processor works on this spool: stop it first")
-            await asyncio.to_thread(self._prepare)
-            tally = await asyncio.to_thread(self.pipeline.work_through, threading.Event())
-            # Each thing done may make another one due, so go on until a round finds nothing.
-            while sum([await lane.take() for lane in self.lanes]):
-                for lane in self.lanes:
-                    await lane.drain(self.grace_seconds)
-            await asyncio.to_thread(self.settler.scan)
-            return tally
-
-    # The parts
+            asyncio.get_running_loop().add_signal_handler(number, end)
 
     def _wake_lanes(self) -> None:
         for lane in self.lanes:
@@ -149,7 +156,7 @@ class Daemon:
         with self.database.transaction() as connection:
             outbox.release_leases(connection, self.spool_id)
             # Settings may have changed since; whatever still lacks something says so again.
-            outbox.wake_waiting(connection, self.spool.clock.now())
+            outbox.wake_waiting(connection, [lane.name for lane in self.lanes], self.spool.clock.now())
         self.settler.scan()
 
     async def _look_again_and_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +35,8 @@ def check_registration(registration: Registration) -> None:
     """Return when a registration can be of use, now or once its provider is configured.
 
     Raises:
-        UsageError: unknown provider or reference name, or an empty id; the message names what is known.
+        UsageError: unknown provider or reference name, an empty id, or a value that is no plain text; the
+            message names what is known, or the key.
     """
     provider = provider_classes().get(registration.provider)
     if provider is None:
@@ -46,13 +48,21 @@ def check_registration(registration: Registration) -> None:
         if name not in provider.references:
             known = ", ".join(sorted(provider.references)) or "none"
             raise UsageError(f"{provider.title} has no reference {name!r}; it takes: {known}")
+    for kind, values in (("reference", registration.refs), ("DMS reference", registration.dms)):
+        for name, value in values.items():
+            # They go into addresses, headers and JSON columns, and none of these takes such characters.
+            if any(unicodedata.category(char) in ("Cc", "Cs") for char in name + value):
+                raise UsageError(
+                    f"{kind} {name!r} has a control character or half a character in it: write plain text"
+                )
 
 
 def register(connection: Connection, registration: Registration, now: datetime) -> str:
     """Note a registration: `"new"`, `"changed"` or `"unchanged"`.
 
     References are merged over those that are known; the same again changes nothing. Whatever the document
-    still owes is tried at once.
+    still owes is tried at once, what had been given up too; its files are fetched again when the provider's
+    references have changed, since there may be more of them now.
     """
     key = document_key(registration.document_id)
     insert_missing(
@@ -67,6 +77,7 @@ def register(connection: Connection, registration: Registration, now: datetime) 
                 "created_at": now,
                 "refs": {},
                 "dms": {},
+                "refs_version": 0,
                 "learned": {},
             }
         ],
@@ -78,13 +89,21 @@ def register(connection: Connection, registration: Registration, now: datetime) 
     ).one()
     refs, dms = {**row.refs, **registration.refs}, {**row.dms, **registration.dms}
     if row.registered_at is not None and (refs, dms) == (row.refs, row.dms):
+        outbox.wake_document(connection, [row.id], now)
         return "unchanged"
     connection.execute(
         update(Document)
         .where(Document.id == row.id)
-        .values(refs=refs, dms=dms, registered_at=row.registered_at or now)
+        .values(
+            refs=refs,
+            dms=dms,
+            refs_version=Document.refs_version + 1,
+            registered_at=row.registered_at or now,
+        )
     )
     outbox.registered(connection, row.id, now)
+    if refs != row.refs:
+        outbox.fetch_again(connection, row.id, now)
     return "new" if row.registered_at is None else "changed"
 
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +33,8 @@ __all__ = ["Outside", "StoredFile", "Streamed", "fetch_files", "remove_leftovers
 T = TypeVar("T")
 
 _ERROR_BODY_BYTES = 64 * 1024
+_SHORTEST_SECRET = 6
+"""Shorter words of a request's headers are no secrets, and messages have to stay readable."""
 _JSON_FACTOR = 16
 """How many bytes of JSON one byte of a file takes at most: three digits, a comma, a new line, an indent."""
 _JSON_EXTRA_BYTES = 1024 * 1024
@@ -124,12 +126,29 @@ async def _converse(
     try:
         request = next(steps)
         while True:
-            request = steps.send(await _ask(outside, request, landing))
+            answer = await _ask(outside, request, landing)
+            request = steps.send(_without_secrets(answer, request))
     except StopIteration as stop:
         files: list[SignedFile] = stop.value
         return files
+    except UnicodeError as error:
+        raise PermanentError(
+            "a registered reference holds a letter that cannot be sent: register it again"
+        ) from error
     finally:
         steps.close()
+
+
+def _without_secrets(answer: Answer, request: Request) -> Answer:
+    """The answer, with what it repeats of our request's headers blotted out: its words end in messages."""
+    if 200 <= answer.status < 300:
+        return answer
+    body = answer.body
+    for value in request.headers.values():
+        for word in (value, *value.split()):
+            if len(word) >= _SHORTEST_SECRET:
+                body = body.replace(word.encode(), b"***")
+    return replace(answer, body=body)
 
 
 async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:

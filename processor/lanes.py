@@ -22,6 +22,7 @@ from shared.db.models import Task
 from shared.db.session import Database
 from shared.errors import (
     HeldError,
+    NotReadyError,
     PermanentError,
     TransientError,
     UnavailableError,
@@ -78,9 +79,9 @@ class Lane:
         self._wake.set()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is being worked on."""
-        return not self._working
+    def concurrency(self) -> int:
+        """How much is done at once."""
+        return self._settings.concurrency
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take and do what is due until told to stop; what is in hand then goes on, see `drain`."""
@@ -106,6 +107,7 @@ class Lane:
                     spool_id=self._worker.spool_id,
                     now=self._now(),
                     lease_seconds=self._settings.lease_seconds,
+                    least_tried_first=self.breaker.is_open,
                 )
             )
         except UnavailableError as error:
@@ -120,9 +122,19 @@ class Lane:
             task.add_done_callback(partial(self._finished, leased.id))
         return len(taken)
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Let what is in hand end; what has not ended in time is cut off and taken up at the next start."""
-        working = list(self._working.values())
+    async def drain(self, grace_seconds: float, stop: asyncio.Event | None = None) -> None:
+        """Let what is in hand end.
+
+        Once `stop` is set, or at once without one, it has the grace time: what has not ended then is cut off,
+        and taken up at the next start.
+        """
+        working = set(self._working.values())
+        if working and stop is not None:
+            stopped = asyncio.create_task(stop.wait())
+            while working and not stopped.done():
+                done, _ = await asyncio.wait({*working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                working -= done
+            stopped.cancel()
         if working:
             _, late = await asyncio.wait(working, timeout=grace_seconds)
             for task in late:
@@ -165,7 +177,7 @@ class Lane:
             case WaitingError():
                 self.breaker.abandoned()
                 log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
-                await self._write(lambda connection: outbox.let_wait(connection, leased, reason))
+                await self._write(lambda connection: outbox.let_wait(connection, leased, reason, self._now()))
             case HeldError():
                 if isinstance(error.__cause__, TransientError):
                     self._failed()
@@ -175,6 +187,10 @@ class Lane:
             case PermanentError():
                 self.breaker.succeeded()
                 await self._end(leased, reason, outbox.give_up, "delivery.failed")
+            case NotReadyError():
+                # The peer answered, about this one document.
+                self.breaker.abandoned()
+                await self._retry_later(leased, reason, error.retry_after_seconds)
             case TransientError():
                 self._failed()
                 await self._retry_later(leased, reason, error.retry_after_seconds)
@@ -196,6 +212,9 @@ class Lane:
     ) -> None:
         settings = self._settings
         if leased.attempt >= settings.attempts:
+            if not without_effect and leased.task in (Task.DELIVER, Task.ADVANCE):
+                await self._end(leased, error, outbox.hold, "delivery.held")
+                return
             reason = f"given up after {leased.attempt} attempts: {error}"
             await self._end(leased, reason, outbox.give_up, "delivery.failed")
             return

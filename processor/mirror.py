@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.session import Database
-from shared.errors import TransientError
+from shared.errors import DatabaseUnavailableError, TransientError
 
 
 class Mirror:
@@ -19,7 +19,7 @@ class Mirror:
     """
 
     def __init__(self, url: str, statement: str) -> None:
-        self._database = Database(url)
+        self._database = Database(url, is_ours=False)
         parsed = text(statement)
         self._names = frozenset(parsed.compile().params)
         # With its type, so that every database is handed an instant in its own manner.
@@ -32,8 +32,7 @@ class Mirror:
         """Execute the statement in a transaction of its own.
 
         Raises:
-            DatabaseUnavailableError: that database does not answer.
-            TransientError: it refuses the statement.
+            TransientError: that database does not answer, or refuses the statement.
         """
         values = {
             "provider": provider,
@@ -47,6 +46,9 @@ class Mirror:
                 connection.execute(
                     self._statement, {name: value for name, value in values.items() if name in self._names}
                 )
+        except DatabaseUnavailableError as error:
+            # Theirs, not ours: it is tried again like any other peer that is away.
+            raise TransientError(f"the company's database: {error}") from error
         except SQLAlchemyError as error:
             said = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
             raise TransientError(f"the company table refuses the statement: {said[:200]}") from error

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
@@ -32,13 +45,27 @@ class Leased:
     status: DocumentStatus
     attempt: int
     sent_at: datetime | None
+    refs_version: int
 
 
 def lease(
-    connection: Connection, lane: str, limit: int, *, spool_id: str, now: datetime, lease_seconds: float
+    connection: Connection,
+    lane: str,
+    limit: int,
+    *,
+    spool_id: str,
+    now: datetime,
+    lease_seconds: float,
+    least_tried_first: bool = False,
 ) -> list[Leased]:
-    """Take what is due in a lane, oldest first, and charge an attempt for each."""
-    taken: Sequence[Row[Any]] = connection.execute(_due(lane, spool_id, now).limit(limit)).all()
+    """Take what is due in a lane, and charge an attempt for each.
+
+    The oldest first; or, for the trials of a breaker, what was tried least, so that a few documents with
+    trouble of their own do not keep the lane closed to all others.
+    """
+    first = (OutboxRow.attempts,) if least_tried_first else ()
+    due = _due(lane, spool_id, now).order_by(*first, OutboxRow.next_attempt_at, OutboxRow.id)
+    taken: Sequence[Row[Any]] = connection.execute(due.limit(limit)).all()
     if not taken:
         return []
     connection.execute(
@@ -62,6 +89,7 @@ def lease(
             status=DocumentStatus(row.status),
             attempt=row.attempts + 1,
             sent_at=row.sent_at,
+            refs_version=row.refs_version,
         )
         for row in taken
     ]
@@ -80,7 +108,9 @@ def _due(lane: str, spool_id: str, now: datetime) -> Select[*tuple[Any, ...]]:
             OutboxRow.status,
             OutboxRow.attempts,
             OutboxRow.sent_at,
+            Document.refs_version,
         )
+        .join(Document, Document.id == OutboxRow.document_fk)
         .where(
             OutboxRow.lane == lane,
             OutboxRow.state == State.DUE,
@@ -88,18 +118,19 @@ def _due(lane: str, spool_id: str, now: datetime) -> Select[*tuple[Any, ...]]:
             or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until < now),
             *_prerequisites(spool_id),
         )
-        .order_by(OutboxRow.next_attempt_at, OutboxRow.id)
         .with_for_update(skip_locked=True, of=OutboxRow)
     )
 
 
 def _prerequisites(spool_id: str) -> tuple[ColumnElement[bool], ...]:
-    """A file lies on this machine; a workflow step follows its deliveries; the mirror hears in order."""
+    """A file lies on this machine; a workflow step follows the files; the mirror hears in order."""
     other = aliased(OutboxRow)
     undelivered = exists().where(
         other.document_fk == OutboxRow.document_fk,
-        other.destination == OutboxRow.destination,
-        other.task == Task.DELIVER,
+        or_(
+            other.task == Task.FETCH,
+            and_(other.task == Task.DELIVER, other.destination == OutboxRow.destination),
+        ),
         other.state != State.DONE,
     )
     unheard = exists().where(
@@ -131,7 +162,10 @@ def renew(connection: Connection, ids: Collection[int], *, now: datetime, lease_
 
 
 def finish(connection: Connection, leased: Leased, now: datetime, remote_reference: str = "") -> None:
-    """It is done, for good."""
+    """It is done, for good; but files are owed again when more was registered meanwhile."""
+    if leased.task is Task.FETCH and _is_outdated(connection, leased):
+        _update(connection, leased.id, attempts=0, next_attempt_at=now, last_error="", **_NOT_LEASED)
+        return
     _update(
         connection,
         leased.id,
@@ -141,6 +175,14 @@ def finish(connection: Connection, leased: Leased, now: datetime, remote_referen
         last_error="",
         **_NOT_LEASED,
     )
+
+
+def _is_outdated(connection: Connection, leased: Leased) -> bool:
+    """Whether the document's registration has changed since the work was leased."""
+    version = connection.scalar(
+        select(Document.refs_version).where(Document.id == leased.document_fk).with_for_update()
+    )
+    return version != leased.refs_version
 
 
 def put_off(
@@ -164,13 +206,15 @@ def give_back(connection: Connection, leased: Leased, *, now: datetime, delay_se
     _update(connection, leased.id, attempts=leased.attempt - 1, next_attempt_at=later, **_NOT_LEASED)
 
 
-def let_wait(connection: Connection, leased: Leased, reason: str) -> None:
-    """Something has to be said first: nobody is charged."""
+def let_wait(connection: Connection, leased: Leased, reason: str, now: datetime) -> None:
+    """Something has to be said first: nobody is charged. If it was said just now, it is due at once."""
+    state = State.DUE if _is_outdated(connection, leased) else State.WAITING
     _update(
         connection,
         leased.id,
-        state=State.WAITING,
+        state=state,
         attempts=leased.attempt - 1,
+        next_attempt_at=now,
         last_error=reason,
         sent_at=None,
         **_NOT_LEASED,
@@ -205,35 +249,72 @@ def release_leases(connection: Connection, spool_id: str) -> None:
     connection.execute(update(OutboxRow).where(OutboxRow.leased_by == spool_id).values(**_NOT_LEASED))
 
 
-def wake_waiting(connection: Connection, now: datetime) -> None:
-    """At start: what waits for a registration or for a setting is tried again."""
+def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) -> None:
+    """At start: what waits for a registration or for a setting is tried again.
+
+    What is owed to a peer that is in no setting any more waits, with that reason, rather than being due for
+    ever in a lane that does not exist.
+    """
     connection.execute(
         update(OutboxRow).where(OutboxRow.state == State.WAITING).values(state=State.DUE, next_attempt_at=now)
     )
+    connection.execute(
+        update(OutboxRow)
+        .where(OutboxRow.state == State.DUE, OutboxRow.lane.not_in(lanes))
+        .values(
+            state=State.WAITING,
+            last_error=literal("not configured any more: put it back into the settings: ") + OutboxRow.lane,
+        )
+    )
 
 
-def registered(connection: Connection, document_fk: int, now: datetime) -> None:
-    """A document was registered, or its references have changed: what it still owes is tried at once, and its
-    files are fetched again, since there may be more of them now."""
+def wake_document(connection: Connection, document_fks: Collection[int], now: datetime) -> None:
+    """What documents still owe and nobody works on is tried at once."""
     connection.execute(
         update(OutboxRow)
         .where(
-            OutboxRow.document_fk == document_fk,
+            OutboxRow.document_fk.in_(document_fks),
             OutboxRow.state.in_((State.WAITING, State.DUE)),
             OutboxRow.lease_until.is_(None),
         )
         .values(state=State.DUE, next_attempt_at=now)
     )
-    fetch_again(connection, document_fk, now)
+
+
+def registered(connection: Connection, document_fk: int, now: datetime) -> None:
+    """A document's registration is new or has changed: what it owes is tried at once, what had been given up
+    is started afresh. What is held stays held."""
+    wake_document(connection, [document_fk], now)
+    events = connection.scalars(
+        update(OutboxRow)
+        .where(OutboxRow.document_fk == document_fk, OutboxRow.state == State.FAILED)
+        .values(**_AFRESH, next_attempt_at=now)
+        .returning(OutboxRow.event_fk)
+    ).all()
+    _unsettle(connection, events)
+
+
+def _unsettle(connection: Connection, event_fks: Collection[int]) -> None:
+    connection.execute(update(EventRow).where(EventRow.id.in_(event_fks)).values(settled_at=None))
 
 
 def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:
-    """Try afresh what these entries owe and what had been given up. What is held stays held."""
+    """Somebody moved these entries back: what they owe is tried at once, what had been given up is started
+    afresh. What is held stays held."""
     event_ids = select(EventRow.id).where(EventRow.receipt_id.in_(receipt_ids))
     connection.execute(
         update(OutboxRow)
         .where(OutboxRow.event_fk.in_(event_ids), OutboxRow.state == State.FAILED)
         .values(**_AFRESH, next_attempt_at=now)
+    )
+    connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.event_fk.in_(event_ids),
+            OutboxRow.state.in_((State.WAITING, State.DUE)),
+            OutboxRow.lease_until.is_(None),
+        )
+        .values(state=State.DUE, next_attempt_at=now)
     )
 
 
@@ -249,7 +330,7 @@ def fetch_again(connection: Connection, document_fk: int, now: datetime) -> None
         .values(**_AFRESH, next_attempt_at=now, done_at=None)
         .returning(OutboxRow.event_fk)
     ).all()
-    connection.execute(update(EventRow).where(EventRow.id.in_(events)).values(settled_at=None))
+    _unsettle(connection, events)
 
 
 def retry(connection: Connection, row_ids: Collection[int], now: datetime) -> int:

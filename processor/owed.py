@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, exists, select, update
+from sqlalchemy.orm import aliased
 
 from processor.destinations._base import Destination
 from processor.outbox import Leased
@@ -64,8 +65,12 @@ class NewFile:
 def enqueue_for_status(
     connection: Connection, changes: Sequence[StatusChange], *, now: datetime, policy: Policy
 ) -> None:
-    """Owe what follows from documents having come to a status; what is owed already stays as it is."""
+    """Owe what follows from documents having come to a status; what is owed already stays as it is.
+
+    A workflow step waits, in its lane, until the files of its document are delivered.
+    """
     rows: list[dict[str, Any]] = []
+    steps: dict[str, dict[str, Any]] = {}
     for change in changes:
         document, name = change.document_fk, change.provider.name
         common = {"document_fk": document, "event_fk": change.event_fk, "status": change.status}
@@ -73,9 +78,24 @@ def enqueue_for_status(
             rows.append(_row(Task.MIRROR, MIRROR_LANE, f"{change.event_fk}", now, common))
         if change.status is DocumentStatus.COMPLETED and change.provider.settings.fetch_files:
             rows.append(_row(Task.FETCH, provider_lane(name), f"{document}", now, common))
-        else:
-            rows += _advances(policy, document, now, common)
-    insert_missing(connection, OutboxRow, rows)
+        steps |= {row["key"]: row for row in _advances(policy, document, now, common)}
+    _replace_unsent_steps(connection, list(steps.values()))
+    insert_missing(connection, OutboxRow, [*rows, *steps.values()])
+
+
+def _replace_unsent_steps(connection: Connection, steps: Sequence[dict[str, Any]]) -> None:
+    """A step that nobody has taken yet gives way to that of the newer status."""
+    for step in steps:
+        connection.execute(
+            update(OutboxRow)
+            .where(
+                OutboxRow.key == step["key"],
+                OutboxRow.state != State.DONE,
+                OutboxRow.sent_at.is_(None),
+                OutboxRow.lease_until.is_(None),
+            )
+            .values({**step, "created_at": OutboxRow.created_at})
+        )
 
 
 def enqueue_deliveries(
@@ -87,9 +107,10 @@ def enqueue_deliveries(
     now: datetime,
     policy: Policy,
 ) -> list[str]:
-    """Note the files of a document and owe their deliveries, and the workflow steps that follow them.
+    """Note the files of a document and owe their deliveries.
 
-    Returns the paths of files that were delivered everywhere before, and so are not delivered again.
+    Returns the paths of files that nobody needs: they were delivered everywhere before, or another file of
+    the document has the same content.
     """
     document = fetched.document_fk
     common = {"document_fk": document, "event_fk": fetched.event_fk, "status": fetched.status}
@@ -111,9 +132,27 @@ def enqueue_deliveries(
             for name, destination in policy.destinations.items()
             if file.kind in destination.kinds
         ]
-    rows += _advances(policy, document, now, common)
     insert_missing(connection, OutboxRow, rows)
-    return spare
+    return [*spare, *_drop_twins(connection, document)]
+
+
+def _drop_twins(connection: Connection, document_fk: int) -> list[str]:
+    """Paths of files whose very content another file of the document has: one delivery is for both."""
+    twin = aliased(FileRow)
+    owed = exists().where(OutboxRow.file_fk == FileRow.id)
+    same = exists().where(
+        twin.document_fk == document_fk,
+        twin.sha256 == FileRow.sha256,
+        twin.id != FileRow.id,
+        exists().where(OutboxRow.file_fk == twin.id),
+    )
+    twins = connection.execute(
+        select(FileRow.id, FileRow.path).where(
+            FileRow.document_fk == document_fk, FileRow.path != "", ~owed, same
+        )
+    ).all()
+    connection.execute(update(FileRow).where(FileRow.id.in_([row.id for row in twins])).values(path=""))
+    return [row.path for row in twins]
 
 
 def _was_delivered(connection: Connection, document_fk: int, source: str) -> bool:

@@ -22,11 +22,13 @@ from processor.recording import Recorded, mark_settled, note_place, record_batch
 from processor.settle import finish_file, needs_person, quarantine_reason
 from shared.db.models import State
 from shared.db.session import Database
-from shared.errors import PermanentError, UnavailableError
+from shared.errors import PermanentError, SpoolUnavailableError, UnavailableError
 from shared.names import guid_in
 from shared.spool import Entry, Folder, Spool
 
 log = structlog.get_logger()
+
+_MOST_COMPLAINTS = 1000
 
 
 class TooManyBadError(UnavailableError):
@@ -42,6 +44,8 @@ class Tally:
     skipped: int = 0
     owing: bool = False
     """Whether something is owed now that was not before."""
+    trouble: SpoolUnavailableError | None = None
+    """What the disk said of an entry that was passed over."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Pipeline:
     keep_done: bool
     on_owing: Callable[[], None] = lambda: None
     _bad_in_a_row: int = field(default=0, init=False)
+    _complained: set[Entry] = field(default_factory=set, init=False)
 
     def work_through(self, stop: threading.Event) -> Tally:
         """One pass: every entry that lies in `spool/` now.
@@ -78,6 +83,8 @@ class Pipeline:
             self._handle(batch, tally)
             if tally.owing:
                 self.on_owing()
+        if tally.trouble is not None and not tally.recorded:
+            raise tally.trouble
         return tally
 
     def _batches(self) -> Iterator[list[Entry]]:
@@ -95,32 +102,40 @@ class Pipeline:
                 yield [entry]
             self.in_hand.put_down(entry)
         listing = self.spool.entries(Folder.SPOOL)
-        while batch := list(islice(listing, self.batch_size)):
+        while batch := list(islice(listing, self._size_now())):
             # A listing has no order. The guids have: what came first is said first in the history.
             yield sorted(batch, key=lambda entry: guid_in(entry.name) or "")
 
     def _handle(self, batch: Sequence[Entry], tally: Tally) -> None:
         self.in_hand.take(batch)
-        read = self._read(batch, tally)
         try:
-            self._record(read, tally)
-        except SQLAlchemyError:
-            # One of them is at fault; taken one by one, only that one is harmed.
-            for item in read:
-                self._record_alone(item, tally)
+            read = self._read(batch, tally)
+            try:
+                self._record(read, tally)
+            except SQLAlchemyError:
+                # One of them is at fault; taken one by one, only that one is harmed.
+                for item in read:
+                    self._record_alone(item, tally)
+        except UnavailableError:
+            # Our own means are gone; no entry is to blame for that.
+            self.in_hand.nothing()
+            raise
         self.in_hand.nothing()
+        self._check_streak()
 
     def _read(self, batch: Iterable[Entry], tally: Tally) -> list[ReadEntry]:
         read = []
         for found in batch:
-            # A file that a person laid right into spool/ gets its day first.
-            entry = found if found.day else self.spool.move(found, Folder.SPOOL, Folder.SPOOL)
-            if entry is None:
-                continue
+            entry = found
             try:
+                if not found.day:
+                    # A file that a person laid right into spool/ gets its day first.
+                    entry = self.spool.move(found, Folder.SPOOL, Folder.SPOOL) or found
                 read.append(self.reader.read(entry))
             except FileNotFoundError:
                 continue
+            except SpoolUnavailableError as error:
+                self._pass_over(entry, error, tally)
             except StillArrivingError:
                 tally.skipped += 1
             except PermanentError as error:
@@ -156,7 +171,11 @@ class Pipeline:
             settled = {receipt_id for receipt_id, result in recorded.items() if _is_settled(result.owed)}
             mark_settled(connection, settled, now)
         for item in items:
-            self._move_on(item, recorded[item.receipt_id])
+            try:
+                self._move_on(item, recorded[item.receipt_id])
+            except SpoolUnavailableError as error:
+                self._pass_over(item.entry, error, tally)
+                continue
             tally.recorded += 1
             tally.owing = tally.owing or State.DUE in recorded[item.receipt_id].owed
         self._bad_in_a_row = 0
@@ -188,17 +207,37 @@ class Pipeline:
         )
 
     def _quarantine(self, entry: Entry, source: Folder, reason: str, tally: Tally) -> None:
-        self.spool.quarantine(entry, source, {"reason": reason})
+        try:
+            self.spool.quarantine(entry, source, {"reason": reason})
+        except SpoolUnavailableError as error:
+            self._pass_over(entry, error, tally)
+            return
         self.in_hand.put_down(entry)
         log.warning("entry.quarantined", entry=entry.name, reason=reason)
         tally.quarantined += 1
         self._bad_in_a_row += 1
+
+    def _pass_over(self, entry: Entry, error: SpoolUnavailableError, tally: Tally) -> None:
+        """One file that the disk does not give or move: the others go on, the next pass tries it again."""
+        tally.trouble = error
+        tally.skipped += 1
+        if entry not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
+            self._complained.add(entry)
+            log.error("entry.passed_over", entry=entry.name, error=str(error))
+
+    def _check_streak(self) -> None:
+        """Stop when too many were bad in a row; after that, one bad one more is enough to stop again."""
         if self._bad_in_a_row >= self.streak_limit:
-            self._bad_in_a_row = 0
+            self._bad_in_a_row = self.streak_limit - 1
             raise TooManyBadError(
                 f"{self.streak_limit} entries in a row went to quarantine: the fault may be ours. "
                 "Look at the reason files, mend the cause, then: signspool spool requeue"
             )
+
+    def _size_now(self) -> int:
+        """How many to take at once: one, when the ones before were bad."""
+        doubtful = self._bad_in_a_row and self._bad_in_a_row >= self.streak_limit - 1
+        return 1 if doubtful else self.batch_size
 
 
 def _is_settled(owed: Collection[State]) -> bool:

@@ -99,7 +99,7 @@ def _record_fresh(
     event_ids = list(
         connection.scalars(insert(EventRow).returning(EventRow.id, sort_by_parameter_order=True), plan.events)
     )
-    _store_documents(connection, documents.values())
+    _store_documents(connection, documents.values(), now)
     owed.enqueue_for_status(
         connection,
         [
@@ -141,6 +141,7 @@ def _lock_documents(
                 "created_at": now,
                 "refs": {},
                 "dms": {},
+                "refs_version": 0,
                 "learned": {},
             }
             for provider, key in sorted(wanted)
@@ -202,7 +203,7 @@ def _apply(document: _DocumentState, item: ReadEntry, event: Event, now: datetim
     }
 
 
-def _store_documents(connection: Connection, documents: Iterable[_DocumentState]) -> None:
+def _store_documents(connection: Connection, documents: Iterable[_DocumentState], now: datetime) -> None:
     changed = [document for document in documents if document.changed_at is not None]
     if changed:
         connection.execute(
@@ -222,6 +223,7 @@ def _store_documents(connection: Connection, documents: Iterable[_DocumentState]
             .values(learned=bindparam("new_learned")),
             [{"row_id": item.id, "new_learned": item.learned} for item in wiser],
         )
+        outbox.wake_document(connection, [item.id for item in wiser], now)
 
 
 def _welcome_back(connection: Connection, items: Iterable[ReadEntry], now: datetime) -> None:

@@ -99,14 +99,25 @@ class Settler:
                 if folder not in (None, Folder.DONE):
                     finish_file(self._spool, entry, folder, keep=self._keep_done)
                 log.info("entry.settled", receipt=receipt_id)
-            with self._database.transaction() as connection:
-                mark_settled(connection, [receipt_id], self._spool.clock.now())
-            moved += 1
+            moved += self._mark_settled(receipt_id, needs_person(states))
         return moved
 
+    def _mark_settled(self, receipt_id: str, quarantined: bool) -> int:
+        """Note it, unless somebody has started things afresh meanwhile: then the next scan looks again."""
+        with self._database.transaction() as connection:
+            connection.execute(select(EventRow.id).where(EventRow.receipt_id == receipt_id).with_for_update())
+            states = _states(connection, receipt_id)
+            if needs_person(states) is not quarantined or (states and not quarantined):
+                return 0
+            mark_settled(connection, [receipt_id], self._spool.clock.now())
+            return 1
+
     def _folder_of(self, entry: Entry) -> Folder | None:
-        """Where an entry lies that was recorded, None when it was deleted: `deferred/` as a rule, `quarantine/`
-        when somebody on another machine had it tried again, `done/` when more came to be owed later."""
+        """Where an entry lies that was recorded, None when it was deleted.
+
+        In `deferred/` as a rule; in `quarantine/` when somebody had it tried again, in `done/` when more came
+        to be owed later.
+        """
         for folder in (Folder.DEFERRED, Folder.QUARANTINE, Folder.DONE):
             if self._spool.path(folder, entry).exists():
                 return folder

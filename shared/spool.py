@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -29,6 +30,7 @@ MAX_ENTRY_BYTES = 256 * 1024 * 1024
 """A larger file is not read; no door with sensible limits writes one."""
 
 _FOLDER_MODE = 0o750
+_LONGEST_STEM_BYTES = 200
 
 
 class Folder(StrEnum):
@@ -179,9 +181,10 @@ class Spool:
             os.close(descriptor)
 
     def age_seconds(self, folder: Folder, entry: Entry) -> float:
-        """Seconds since an entry's file was last changed; 0 when it is gone."""
+        """Seconds between now and the last change of an entry's file, which may lie in the future when it was
+        copied with its time; 0 when it is gone."""
         try:
-            return max(0.0, self.clock.now().timestamp() - self.path(folder, entry).lstat().st_mtime)
+            return abs(self.clock.now().timestamp() - self.path(folder, entry).lstat().st_mtime)
         except FileNotFoundError:
             return 0.0
 
@@ -253,16 +256,25 @@ class Spool:
         return value if isinstance(value, dict) else None
 
     def forget_reason(self, entry: Entry) -> None:
-        """Remove a reason file whose entry a person has moved out of quarantine."""
-        self._reason_path(entry).unlink(missing_ok=True)
+        """Remove a reason file whose entry a person has moved out of quarantine.
+
+        Raises:
+            SpoolUnavailableError: it cannot be removed.
+        """
+        with unavailable("remove a reason"):
+            self._reason_path(entry).unlink(missing_ok=True)
 
     def _forget_reason(self, folder: Folder, entry: Entry) -> None:
         if folder is Folder.QUARANTINE:
             self.forget_reason(entry)
 
     def _reason_path(self, entry: Entry) -> Path:
-        path = self.path(Folder.QUARANTINE, entry)
-        return path.with_name(path.name.removesuffix(".json") + REASON_SUFFIX)
+        stem = entry.name.removesuffix(".json")
+        if len(os.fsencode(stem)) > _LONGEST_STEM_BYTES:
+            # A name that a person chose may leave no room for the ending.
+            digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]
+            stem = f"{stem[:40]}-{digest}"
+        return self.path(Folder.QUARANTINE, entry).with_name(stem + REASON_SUFFIX)
 
 
 class unavailable:  # noqa: N801  (it reads as a word: `with unavailable("list spool/"):`)

@@ -283,6 +283,27 @@ def test_a_second_processor_stands_by_and_takes_over(own_installation: Installat
     installation.wait(lambda: installation.count(Folder.DONE) == 1, "the second to take over")
 
 
+def test_once_does_what_is_due_to_its_end_however_long_it_takes(
+    tmp_path: Path, world: tuple[World, str], request: pytest.FixtureRequest
+) -> None:
+    """The grace time is for a stop; nobody asked for one here."""
+    peers, url = world
+    (tmp_path / "archive").mkdir()
+    with make_database("sqlite", tmp_path, request) as database_url:
+        made = Installation(tmp_path, url, database_url)
+        made.config.write_text(made.config.read_text().replace("[processor]", '[processor]\ngrace = "500ms"'))
+        envelope = peers.ssign.send()
+        register(made, "ssign", envelope.id, file_ids=str(envelope.file_ids[0]))
+        made.start("api")
+        made.post("ssign", peers.ssign.complete(envelope.id))
+        peers.weather.add(Storm("smartshare", StormKind.DELAY, path="InserirAnexo", seconds=1.5))
+        made.run("processor", "--once", check=True)
+        made.close()
+        assert len(attachments(peers, envelope.id)) == 1
+        assert advances(peers, envelope.id) == 1
+        assert [folder for folder, _ in made.spool.find(f"{envelope.id}_")] == [Folder.DONE]
+
+
 def test_an_old_schema_is_refused_with_what_to_type(tmp_path: Path, world: tuple[World, str]) -> None:
     made = Installation(tmp_path, world[1], URL.create("sqlite", database=str(tmp_path / "old.db")))
     with made.database.transaction() as connection:

@@ -106,7 +106,8 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Document(Base):
-    """One document of one provider."""
+    """One document of one provider. `refs_version` counts changes of what was registered, so that work that
+    began before a change is seen to be out of date."""
 
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("provider", "key"),)
@@ -121,6 +122,7 @@ class Document(Base):
     registered_at: Mapped[datetime | None]
     refs: Mapped[dict[str, str]]
     dms: Mapped[dict[str, str]]
+    refs_version: Mapped[int]
     learned: Mapped[dict[str, str]]
 
 

@@ -26,12 +26,17 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class Database:
-    """One database, SQLite or PostgreSQL; safe to use from several threads."""
+    """One database, SQLite or PostgreSQL; safe to use from several threads.
 
-    def __init__(self, url: str | URL, *, busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS) -> None:
+    One that is not ours is left in the modes that its owner chose.
+    """
+
+    def __init__(
+        self, url: str | URL, *, busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS, is_ours: bool = True
+    ) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _engine(self.url, busy_timeout_seconds)
+        self.engine = _engine(self.url, busy_timeout_seconds, is_ours)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -120,7 +125,7 @@ class Database:
         self.engine.dispose()
 
 
-def _engine(url: URL, busy_timeout_seconds: float) -> Engine:
+def _engine(url: URL, busy_timeout_seconds: float, is_ours: bool) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url,
@@ -133,14 +138,18 @@ def _engine(url: URL, busy_timeout_seconds: float) -> Engine:
             else {},
         )
     engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _prepare_our_sqlite if is_ours else _leave_begin_to_us)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+def _leave_begin_to_us(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     # The driver opens no transaction by itself; `_begin_immediate` does.
     connection.isolation_level = None
+
+
+def _prepare_our_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    _leave_begin_to_us(connection, record)
     cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")

@@ -119,7 +119,7 @@ class Certisign(Provider[Settings]):
             raise WaitingError(f"set token under [providers.{self.name}] to fetch its files")
         answer = yield self._package(key)
         expect_success(answer, "the package")
-        return _chosen(answer)
+        return _chosen(answer, hashlib.sha256(key.encode()).hexdigest()[:12])
 
     def _key_from(self, url: str) -> str:
         """The key at the end of `apiDownload`, if that is allowed and the host is the configured one."""
@@ -151,8 +151,10 @@ class Certisign(Provider[Settings]):
         )
 
 
-def _chosen(answer: Answer) -> list[SignedFile]:
+def _chosen(answer: Answer, package: str) -> list[SignedFile]:
     """The files worth keeping: those of a zip rather than the zip, unless a detached signature needs both.
+
+    `package` tells packages of different keys apart.
 
     Raises:
         NotReadyError: the package is empty.
@@ -167,7 +169,8 @@ def _chosen(answer: Answer) -> list[SignedFile]:
         detached = any(entry.name.lower().endswith(".p7s") for entry in entries)
         files += entries if entries and not detached else [file]
     return [
-        SignedFile(file, _kind(file), f"{_kind(file)}:{place}") for place, file in enumerate(files, start=1)
+        SignedFile(file, _kind(file), f"{_kind(file)}:{package}:{place}")
+        for place, file in enumerate(files, start=1)
     ]
 
 

@@ -115,9 +115,15 @@ class Workshop:
         assert found is not None
         return found
 
-    def register(self, document_id: str, refs: Mapping[str, str], provider: str = "ssign") -> str:
+    def register(
+        self,
+        document_id: str,
+        refs: Mapping[str, str],
+        provider: str = "ssign",
+        dms: Mapping[str, str] | None = None,
+    ) -> str:
         with self.database.transaction() as connection:
-            registration = documents.Registration(provider, document_id, refs, {})
+            registration = documents.Registration(provider, document_id, refs, dms or {})
             return documents.register(connection, registration, self.clock.now())
 
     def folder_of(self, entry: Entry) -> Folder:

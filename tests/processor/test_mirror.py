@@ -94,18 +94,17 @@ def test_an_old_change_that_a_person_retries_does_not_undo_a_newer_one(table: Wo
     yard.mirror.close()
 
 
-def test_a_database_that_is_away_charges_nobody(workshop: Workshop) -> None:
+def test_a_database_of_theirs_that_is_away_is_tried_again_with_its_reason(workshop: Workshop) -> None:
     yard = MirrorYard(workshop)
     workshop.put({"envelopeId": 155, "action": "EXPIRED"})
     workshop.work()
     away = Mirror("postgresql+psycopg://nobody@127.0.0.1:1/none", STATEMENT)
     fields = {name: getattr(yard.worker, name) for name in Worker.__slots__}
     yard.lanes[0]._worker = Worker(**{**fields, "mirror": away})
-    for _ in range(5):
-        yard.work()
-        workshop.time.pass_seconds(60)
+    yard.work()
     [owed] = workshop.show("155")["owed"]
-    assert (owed["state"], owed["attempts"]) == ("due", 0)
+    assert (owed["state"], owed["attempts"]) == ("due", 1)
+    assert "the company's database" in owed["last_error"]
     away.close()
     yard.mirror.close()
 

@@ -342,7 +342,7 @@ def test_a_document_that_lacks_a_dms_reference_waits_for_it(yard: Yard) -> None:
     yard.work()
     assert states(workshop)["deliver"] == "waiting"
     with workshop.database.transaction() as connection:
-        outbox.wake_waiting(connection, workshop.clock.now())
+        outbox.wake_waiting(connection, [lane.name for lane in yard.lanes], workshop.clock.now())
     yard.work()
     assert states(workshop)["deliver"] == "done"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from processor.inhand import InHand
 from processor.pipeline import Tally, TooManyBadError
 from processor.reading import ReadEntry, Reader
 from shared.db.session import Database
-from shared.errors import DatabaseUnavailableError
-from shared.spool import Entry, Folder
+from shared.errors import DatabaseUnavailableError, SpoolUnavailableError
+from shared.spool import Entry, Folder, Spool
 from tests.processor.conftest import Workshop
 
 
@@ -284,7 +285,7 @@ def test_too_many_bad_ones_in_a_row_stop_the_pass(workshop: Workshop) -> None:
         workshop.lay(Entry(workshop.clock.today().isoformat(), f"{number}_x.json"), b"junk")
     workshop.streak_limit = 5
     with pytest.raises(TooManyBadError):
-        workshop.work()
+        workshop.work(batch_size=5)
     assert len(list(workshop.spool.entries(Folder.QUARANTINE))) == 5
     assert len(list(workshop.spool.entries(Folder.SPOOL))) == 3
 
@@ -313,3 +314,96 @@ def test_a_death_between_recording_and_moving_doubles_nothing(workshop: Workshop
     assert len(found["events"]) == 1
     assert len(found["owed"]) == 1
     assert workshop.folder_of(entry) is Folder.DEFERRED
+
+
+def test_a_lost_database_leaves_nobody_suspected(workshop: Workshop) -> None:
+    """Three restarts while the database is away are no three deaths."""
+    entry = workshop.put({"envelopeId": 155, "action": "PENDING"})
+    gone = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    for _ in range(4):
+        in_hand = InHand(workshop.spool.root / ".in-hand.json")
+        in_hand.after_start()
+        with pytest.raises(DatabaseUnavailableError):
+            workshop.work(database=gone, in_hand=in_hand)
+    gone.close()
+    in_hand = InHand(workshop.spool.root / ".in-hand.json")
+    in_hand.after_start()
+    workshop.work(in_hand=in_hand)
+    assert workshop.folder_of(entry) is Folder.DONE
+
+
+class BrokenDisk(Spool):
+    """A disk that cannot read one file, nor move another."""
+
+    def read(self, folder: Folder, entry: Entry) -> bytes:
+        if entry.name.startswith("666_"):
+            raise SpoolUnavailableError("input/output error")
+        return super().read(folder, entry)
+
+    def move(self, entry: Entry, source: Folder, target: Folder) -> Entry | None:
+        if entry.name.startswith("667_"):
+            raise SpoolUnavailableError("permission denied")
+        return super().move(entry, source, target)
+
+
+def test_a_file_that_the_disk_does_not_give_or_move_stops_no_other(workshop: Workshop) -> None:
+    bad = [workshop.put({"envelopeId": number, "action": "EXPIRED"}) for number in (666, 667)]
+    good = [workshop.put({"envelopeId": number, "action": "EXPIRED"}) for number in range(1, 9)]
+    whole = workshop.spool
+    workshop.spool = BrokenDisk(whole.root, whole.clock)
+    assert workshop.work(batch_size=3).skipped == 2
+    assert {workshop.folder_of(entry) for entry in good} == {Folder.DONE}
+    workshop.spool = whole
+    workshop.work()
+    assert {workshop.folder_of(entry) for entry in bad} == {Folder.DONE}
+    assert len(workshop.show("667")["events"]) == 1
+
+
+def test_a_disk_that_gives_nothing_at_all_is_our_own_trouble(workshop: Workshop) -> None:
+    workshop.put({"envelopeId": 666, "action": "EXPIRED"})
+    workshop.spool = BrokenDisk(workshop.spool.root, workshop.spool.clock)
+    with pytest.raises(SpoolUnavailableError):
+        workshop.work()
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_very_long_name_by_hand_is_handled(workshop: Workshop, good: bool) -> None:
+    entry = workshop.put({"envelopeId": 1, "action": "EXPIRED"})
+    content = workshop.spool.path(Folder.SPOOL, entry).read_bytes()
+    workshop.spool.remove(entry, Folder.SPOOL)
+    long = Entry(entry.day, "é" * 125 + ".json")
+    (workshop.spool.folder(Folder.QUARANTINE) / entry.day).mkdir()
+    workshop.lay(long, content if good else b"junk")
+    workshop.work()
+    assert workshop.folder_of(long) is (Folder.DONE if good else Folder.QUARANTINE)
+    assert (workshop.spool.reason(long) is None) is good
+
+
+def test_good_ones_in_between_are_no_row_of_bad_ones(workshop: Workshop) -> None:
+    for number in range(10):
+        workshop.lay(Entry(workshop.clock.today().isoformat(), f"{number}_x.json"), b"junk")
+    good = workshop.put({"envelopeId": 155, "action": "PENDING"})
+    workshop.streak_limit = 5
+    assert workshop.work().quarantined == 10
+    assert workshop.folder_of(good) is Folder.DONE
+
+
+def test_after_a_row_of_bad_ones_one_at_a_time_is_risked(workshop: Workshop) -> None:
+    for number in range(9):
+        workshop.lay(Entry(workshop.clock.today().isoformat(), f"{number}_x.json"), b"junk")
+    workshop.streak_limit = 5
+    pipeline = workshop.pipeline(batch_size=5)
+    left = []
+    for _ in range(3):
+        with pytest.raises(TooManyBadError):
+            pipeline.work_through(threading.Event())
+        left.append(len(list(workshop.spool.entries(Folder.SPOOL))))
+    assert left == [4, 3, 2]
+
+
+def test_a_file_whose_time_lies_in_the_future_is_not_young_for_ever(workshop: Workshop) -> None:
+    entry = workshop.lay(Entry(workshop.clock.today().isoformat(), "1_x.json"), b"junk")
+    moment = workshop.clock.now().timestamp() + 1e6
+    os.utime(workshop.spool.path(Folder.SPOOL, entry), (moment, moment))
+    workshop.work()
+    assert workshop.folder_of(entry) is Folder.QUARANTINE

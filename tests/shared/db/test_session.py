@@ -28,6 +28,7 @@ def make_row(**changes: object) -> dict[str, object]:
         "created_at": now,
         "refs": {},
         "dms": {},
+        "refs_version": 0,
         "learned": {},
         **changes,
     }

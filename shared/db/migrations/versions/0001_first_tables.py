@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("registered_at", shared.db.models.Instant(timezone=True), nullable=True),
         sa.Column("refs", sa.JSON(), nullable=False),
         sa.Column("dms", sa.JSON(), nullable=False),
+        sa.Column("refs_version", sa.Integer(), nullable=False),
         sa.Column("learned", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_documents")),
         sa.UniqueConstraint("provider", "key", name=op.f("uq_documents_provider_key")),
