@@ -47,6 +47,7 @@ def create_app(
     writer = SpoolWriter(spool, durable=settings.spool.durability == "full")
     guard = Guard(spool, min_free_bytes=settings.spool.min_free)
     copies = RefusedCopies(
+        spool,
         writer,
         clock,
         enabled=settings.spool.keep_refused,
@@ -69,10 +70,16 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        # A redirect would be built from the stranger's Host header, and repeat the secret in the query.
+        redirect_slashes=False,
         lifespan=_lifespan(writer, guard, providers),
         exception_handlers={HTTPException: _not_served},
     )
-    routes = [Route(path, callbacks, methods=CALLBACK_METHODS) for path in CALLBACK_PATHS]
+    routes = [
+        Route(path + slash, callbacks, methods=CALLBACK_METHODS)
+        for path in CALLBACK_PATHS
+        for slash in ("", "/")
+    ]
     routes += [
         Route("/healthz", AliveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(guard, retry_after_seconds), methods=["GET"]),

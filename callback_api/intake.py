@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import os
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -12,14 +15,17 @@ import uuid_utils
 from callback_api.responses import problem_of
 from shared.body import Encoding
 from shared.clock import Clock
-from shared.errors import RefusedError, SpoolUnavailableError
+from shared.errors import RefusedError, SpoolUnavailableError, UnusableBodyError
 from shared.events import Trust
 from shared.names import entry_name
 from shared.providers import AnyProvider
 from shared.providers._base import Callback, Head
 from shared.record import Receipt, SpoolRecord, digest_of
-from shared.spool import Folder
+from shared.spool import Folder, Spool, unavailable
 from shared.writer import SpoolWriter
+
+MAX_HEAD_TEXT_BYTES = 64 * 1024
+"""Longest id, and longest action, in UTF-8."""
 
 _UNKNOWN = "unknown"
 _log = structlog.get_logger()
@@ -37,10 +43,11 @@ def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> 
     """Prove the sender and make the file; `received_at` is in the spool's zone.
 
     Raises:
-        RefusedError: the sender is not proven, or the body lacks what a callback needs.
+        RefusedError: the sender is not proven, or the body lacks what a callback needs, or has too much
+            of it.
     """
     proof = provider.authenticate(callback)
-    head = provider.callback_id(callback)
+    head = _bounded_head(provider, callback)
     receipt_id = str(uuid_utils.uuid7())
     receipt = _receipt(
         provider,
@@ -60,6 +67,14 @@ def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> 
         receipt=receipt,
     )
     return Stored(receipt_id, entry_name(head.document_id, receipt_id), record.to_bytes())
+
+
+def _bounded_head(provider: AnyProvider, callback: Callback) -> Head:
+    head = provider.callback_id(callback)
+    for name, text in ((provider.id_field, head.document_id), ("action", head.action)):
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_HEAD_TEXT_BYTES:
+            raise UnusableBodyError(f"{name} is longer than {MAX_HEAD_TEXT_BYTES} bytes")
+    return head
 
 
 def _receipt(
@@ -91,8 +106,12 @@ def _receipt(
 
 @dataclass(slots=True)
 class RefusedCopies:
-    """Keeps bounded copies of refused callbacks: so many a day, of so many bytes each."""
+    """Keeps bounded copies of refused callbacks: so many a day, of so many bytes each.
 
+    What an earlier process kept on the same day counts.
+    """
+
+    spool: Spool
     writer: SpoolWriter
     clock: Clock
     enabled: bool
@@ -100,15 +119,16 @@ class RefusedCopies:
     max_per_day: int
     _day: str = ""
     _kept: int = 0
+    _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keep(self, provider: AnyProvider, callback: Callback, error: RefusedError) -> None:
         """Keep a copy if the settings want one. What goes wrong here is logged and harms nobody."""
         if not (self.enabled and error.keep):
             return
         received_at = self.clock.local(callback.received_at)
-        if not self._has_room(received_at.date().isoformat()):
-            return
         try:
+            if not await self._has_room(received_at.date().isoformat()):
+                return
             copy = _refused_copy(provider, callback, error, received_at, self.max_bytes)
             await self.writer.write(Folder.REFUSED, copy.name, copy.content, received_at, durable=False)
         except SpoolUnavailableError as failure:
@@ -116,13 +136,25 @@ class RefusedCopies:
         except Exception as failure:  # noqa: BLE001  (the answer to the sender stands already)
             _log.warning("refused.not_kept", provider=provider.name, exc_info=failure)
 
-    def _has_room(self, day: str) -> bool:
-        if day != self._day:
-            self._day, self._kept = day, 0
+    async def _has_room(self, day: str) -> bool:
+        async with self._counting:
+            if day != self._day:
+                # Off the loop: a network file system may take its time.
+                self._kept = await asyncio.to_thread(self._count, day)
+                self._day = day
         self._kept += 1
         if self._kept == self.max_per_day + 1:
             _log.warning("refused.limit_reached", day=day, limit=self.max_per_day)
         return self._kept <= self.max_per_day
+
+    def _count(self, day: str) -> int:
+        """How many copies the day has already, up to the limit: what lies above it changes nothing."""
+        try:
+            folder = self.spool.folder(Folder.REFUSED) / day
+            with unavailable(f"list {Folder.REFUSED}/{day}"), os.scandir(folder) as found:
+                return sum(1 for _ in islice(found, self.max_per_day))
+        except FileNotFoundError:
+            return 0
 
 
 def _refused_copy(
@@ -154,7 +186,7 @@ def _refused_copy(
 
 def _head(provider: AnyProvider, callback: Callback) -> Head:
     try:
-        return provider.callback_id(callback)
+        return _bounded_head(provider, callback)
     except RefusedError:
         return Head("", "")
 

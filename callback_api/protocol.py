@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits on the head of a request, in size and in time."""
+"""uvicorn's HTTP protocol with limits on the head of a request and on what surrounds its body."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
 """Longest time for the head of a request to arrive once it has begun, or the connection was made."""
 
+MAX_FRAMING_BYTES = 64 * 1024
+"""Most that may come with a body and is none of it: chunk sizes, their extensions, trailers."""
+
+FREE_FRAMING_RATIO = 8
+"""Framing that each byte of the body carries for nothing; chunks of one byte need five."""
+
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
@@ -24,15 +30,20 @@ _PROBLEM = (
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Gives up a connection whose request head is too long or does not arrive.
+    """Gives up a connection whose request head is too long or does not arrive, or whose chunked body is all
+    framing.
 
-    The parser itself holds a header until it is complete, however long that is.
+    The parser itself holds a header or a trailer until it is complete, however long that is.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
+        self._in_body = False
+        self._is_past_head = False
         self._head_bytes = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,24 +61,57 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; what comes after the body is a trailer, and nobody here reads those."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False
+        self._in_body = True
+        self._is_past_head = False
         self._head_bytes = 0
+        self._framing_bytes = 0
         self._forget_deadline()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole, trailers included."""
+        self._in_body = False
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then judge what is left unfinished."""
+        # A piece that holds an end of a head is not counted as framing: one read is little enough.
+        self._is_past_head, self._body_bytes = self._in_body, 0
         super().data_received(data)
-        if not self._in_head or self.transport.is_closing():
+        if self.transport.is_closing():
             return
+        if self._in_head:
+            self._judge_head(data)
+        elif self._in_body and self._is_past_head:
+            self._judge_framing(data)
+
+    def _judge_head(self, data: bytes) -> None:
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self.transport.write(_TOO_LARGE % (len(_PROBLEM), _PROBLEM))
             self.transport.close()
         elif self._head_deadline is None:
             self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _judge_framing(self, data: bytes) -> None:
+        # Nothing is saved up, so that the trailers of a long body are not allowed to be longer than others.
+        free_bytes = FREE_FRAMING_RATIO * self._body_bytes
+        self._framing_bytes = max(0, self._framing_bytes + len(data) - self._body_bytes - free_bytes)
+        if self._framing_bytes > MAX_FRAMING_BYTES:
+            self.transport.close()
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

@@ -32,6 +32,8 @@ from shared.spool import Folder
 from shared.writer import SpoolWriter
 
 CALLBACK_PATHS = ("/api/callback", "/callbackAPI/api/callback")
+"""Each is served with a slash at its end too."""
+
 CALLBACK_METHODS = ("GET", "HEAD", "POST")
 
 THREAD_BYTES = 64 * 1024
@@ -193,10 +195,10 @@ class ReadyRoute:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Header values by lower-case name; the first of a name counts."""
+    """Header values by lower-case name, without the white space around them; the first of a name counts."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
-        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1").strip(" \t"))
     return headers
 
 

@@ -186,3 +186,14 @@ def request_head(*headers: str, url: str = URL) -> bytes:
     """The head of a POST with the right secret."""
     lines = [f"POST {url} HTTP/1.1", "Host: door", f"X-Callback-Secret: {SECRET}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
+
+
+def problem(answer: object) -> dict[str, object]:
+    """The problem details of an answer, checked for their form."""
+    assert answer.headers["content-type"] == "application/problem+json"  # type: ignore[attr-defined]
+    value: dict[str, object] = answer.json()  # type: ignore[attr-defined]
+    assert value["status"] == answer.status_code  # type: ignore[attr-defined]
+    assert str(value["type"]).startswith("/problems/")
+    assert str(value["detail"]).isprintable()
+    assert len(str(value["detail"])) <= 300
+    return value
