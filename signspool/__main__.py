@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signspool.cli import main
-
 if __name__ == "__main__":
+    from signspool.cli import main
+
     main()

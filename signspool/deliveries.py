@@ -9,9 +9,13 @@ import typer
 
 from shared.errors import UsageError
 from signspool.context import Config, Json, Limit, database_of, new_group, settings_of, spool_of
-from signspool.output import complain, count_text, print_json, print_table, say
+from signspool.output import complain, count_text, print_json, print_table, say, shortened
 
 group = new_group("What is owed: fetching, deliveries, workflow steps, the company's own table.")
+
+
+_LARGEST_ID = 2**63 - 1
+"""No database counts further."""
 
 
 class DeliveryState(StrEnum):
@@ -59,6 +63,7 @@ def list_deliveries(
     """
     from processor import deliveries  # noqa: PLC0415  (SQLAlchemy is slow to import)
     from shared.db.models import State  # noqa: PLC0415
+    from signspool.waits import reasons_to_wait, what_may_block  # noqa: PLC0415
 
     wanted = deliveries.Wanted(
         states=tuple(map(State, states or ())),
@@ -68,6 +73,7 @@ def list_deliveries(
     )
     with database_of(settings_of(context, config)) as database, database.reading() as connection:
         rows = deliveries.listing(connection, wanted, limit=limit)
+        reasons = {} if as_json else reasons_to_wait(rows, what_may_block(connection, rows))
     if as_json:
         print_json(rows)
         return
@@ -83,7 +89,7 @@ def list_deliveries(
                 row["state"],
                 row["attempts"],
                 row["next_attempt_at"],
-                row["last_error"],
+                reasons.get(row["id"], row["last_error"]),
             )
             for row in rows
         ],
@@ -95,7 +101,8 @@ def retry_deliveries(
     context: typer.Context,
     *,
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", help="Ids, as `deliveries ls` shows.")
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", min=1, max=_LARGEST_ID, help="Ids, as `deliveries ls` shows."),
     ] = None,
     state: Annotated[
         RetriedState | None, typer.Option("--state", help="Everything in this state, in place of ids.")
@@ -153,5 +160,5 @@ def retry_deliveries(
 
 
 def _line(row: dict[str, Any]) -> str:
-    document = f"{row['provider']} {row['document_id']}"
+    document = f"{row['provider']} {shortened(row['document_id'])}"
     return f"{row['id']} {row['task']} ({row['destination']}) of {document}, was {row['state']}"

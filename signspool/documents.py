@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,10 @@ import typer
 from shared.errors import UsageError
 from shared.events import DocumentStatus
 from signspool.context import Config, Json, Limit, database_of, new_group, settings_of
-from signspool.output import complain, count_text, print_json, print_table, say
+from signspool.output import complain, count_text, print_json, print_table, say, shortened
+
+_MESSAGE_LENGTH = 1000
+"""What a provider tells with an event may be of any length, and is for reading."""
 
 group = new_group("What is known of documents; register tells of one that was sent out for signature.")
 
@@ -72,8 +76,8 @@ def show_document(
         document = documents.show(connection, provider, document_id)
     if document is None:
         complain(
-            f"no document {document_id} of {provider} is known: no callback of it was recorded, and nobody "
-            f"registered it. Look with: signspool spool show {document_id}"
+            f"no document {shortened(document_id)} of {provider} is known: no callback of it was recorded, "
+            f"and nobody registered it. Look with: signspool spool show {shortened(document_id)}"
         )
         raise typer.Exit(1)
     if as_json:
@@ -83,7 +87,9 @@ def show_document(
 
 
 def _print_document(document: dict[str, Any]) -> None:
-    say(f"{document['provider']} {document['document_id']}: {document['status']}")
+    from signspool.waits import reasons_to_wait  # noqa: PLC0415
+
+    say(f"{document['provider']} {shortened(document['document_id'])}: {document['status']}")
     say(f"  since       {_moment(document['status_at'])}")
     say(f"  first heard {_moment(document['created_at'])}")
     say(f"  registered  {_moment(document['registered_at'])}")
@@ -101,7 +107,7 @@ def _print_document(document: dict[str, Any]) -> None:
                 f"{event['status_before']} -> {event['status_after']}",
                 event["origin"],
                 event["trust"],
-                event["message"],
+                shortened(event["message"], _MESSAGE_LENGTH),
             )
             for event in document["events"]
         ],
@@ -113,24 +119,27 @@ def _print_document(document: dict[str, Any]) -> None:
             (file["kind"], file["name"], file["bytes"], file["sha256"], _moment(file["fetched_at"]))
             for file in document["files"]
         ],
+        names=("name",),
     )
     done = [item for item in document["deliveries"] if item["state"] == "done"]
     _section(
         "Delivered",
-        ("id", "task", "destination", "done", "reference", "sha256"),
+        ("id", "task", "destination", "done", "sha256", "reference"),
         [
             (
                 item["id"],
                 item["task"],
                 item["destination"],
                 _moment(item["done_at"]),
-                item["remote_reference"],
                 item["sha256"],
+                item["remote_reference"] and shortened(item["remote_reference"], _MESSAGE_LENGTH),
             )
             for item in done
         ],
     )
-    owed = [item for item in document["deliveries"] + document["owed"] if item["state"] != "done"]
+    every = document["deliveries"] + document["owed"]
+    owed = [item for item in every if item["state"] != "done"]
+    reasons = reasons_to_wait(owed, sorted(owed, key=itemgetter("id")))
     _section(
         "Owed",
         ("id", "task", "to or from", "state", "attempts", "next", "reason"),
@@ -142,20 +151,22 @@ def _print_document(document: dict[str, Any]) -> None:
                 item["state"],
                 item["attempts"],
                 _moment(item["next_attempt_at"]),
-                item["last_error"],
+                reasons.get(item["id"], item["last_error"]),
             )
             for item in owed
         ],
     )
 
 
-def _section(title: str, headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _section(
+    title: str, headings: tuple[str, ...], rows: list[tuple[Any, ...]], names: tuple[str, ...] = ()
+) -> None:
     say("")
     if not rows:
         say(f"{title}: none")
         return
     say(title)
-    print_table(headings, rows)
+    print_table(headings, rows, names=names)
 
 
 def _moment(instant: str | None) -> str:
@@ -195,7 +206,7 @@ def register_document(
     check_registration(registration)
     with database_of(settings) as database, database.transaction() as connection:
         result = register(connection, registration, utc_now())
-    say(f"{provider} {document_id}: {result}")
+    say(f"{provider} {shortened(document_id)}: {result}")
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:

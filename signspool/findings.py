@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import Connection, func, select
+
 from processor.operator import owed_by_state, why_mirror_fails
 from shared.clock import Clock
+from shared.db.models import OutboxRow, State
 from shared.errors import UnavailableError
 from shared.providers import AnyProvider
 from shared.providers._verify import SharedSecretSettings
@@ -17,7 +20,8 @@ from shared.settings import Settings, build_providers
 from shared.spool import MARKER, Folder, Spool
 from signspool import machine
 from signspool.context import database_of
-from signspool.output import age_text, count_text
+from signspool.output import age_text, count_text, shortened
+from signspool.strays import strays
 
 
 class Level(StrEnum):
@@ -80,6 +84,8 @@ def findings(settings: Settings, *, init_spool: bool) -> Iterator[Finding]:
 
 def _spool(spool: Spool, *, init_spool: bool) -> Finding:
     root = spool.root
+    if root.exists() and not root.is_dir():
+        return _fail("spool", f"{root.absolute()} is a file, not a folder", "name a folder as [spool] root")
     try:
         if init_spool or not root.exists():
             return _ok("spool", f"made {root.absolute()}, id {spool.initialise()}")
@@ -157,6 +163,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         with database_of(settings) as database, database.reading() as connection:
             owed = owed_by_state(connection)
+            orphans = _orphans(connection)
     except (UnavailableError, OSError) as error:
         yield _fail("database", f"{where}: {error}")
         return
@@ -168,6 +175,24 @@ def _database(settings: Settings) -> Iterator[Finding]:
                 f"{count_text(owed[state], 'delivery')} {state}",
                 f"signspool deliveries ls --state {state}",
             )
+    for destination, count in orphans:
+        yield _warn(
+            "deliveries",
+            f"{count_text(count, 'delivery')} waiting for {destination}, which is in no setting any more",
+            "put it back into the settings, or look: "
+            f"signspool deliveries ls --state waiting --destination {destination}",
+        )
+
+
+def _orphans(connection: Connection) -> list[tuple[str, int]]:
+    """The peers that are owed something and are in no setting any more, and how many things each."""
+    rows = connection.execute(
+        select(OutboxRow.destination, func.count())
+        .where(OutboxRow.state == State.WAITING, OutboxRow.last_error.startswith("not configured any more"))
+        .group_by(OutboxRow.destination)
+        .order_by(OutboxRow.destination)
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:
@@ -223,6 +248,7 @@ def _entries(spool: Spool) -> Iterator[Finding]:
         oldest = max(
             (spool.age_seconds(Folder.SPOOL, entry) for entry in spool.entries(Folder.SPOOL)), default=0
         )
+        count_of_strays, named = strays(spool)
     except UnavailableError as error:
         yield _fail("entries", str(error))
         return
@@ -230,6 +256,14 @@ def _entries(spool: Spool) -> Iterator[Finding]:
     if counts[Folder.SPOOL]:
         text += f", the oldest in spool/ for {age_text(oldest)}"
     yield _ok("entries", text)
+    if count_of_strays:
+        more = f" and {count_of_strays - len(named)} more" if count_of_strays > len(named) else ""
+        yield _warn(
+            "strays",
+            f"nobody reads {', '.join(map(shortened, named))}{more}",
+            "a callback lies right in spool/ or in a day folder, as a file whose name ends in .json: put it "
+            "there, and take away what is none",
+        )
     if counts[Folder.QUARANTINE]:
         yield _warn(
             "quarantine",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from shared.jsontext import Number
 
 _GAP = "  "
 _INDENT = "  "
+_CELL_LENGTH = 80
+"""Longest text of a cell, escapes included, and the widest that a column gets."""
+_NAME_LENGTH = 255
+"""No file name is longer."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -30,16 +34,38 @@ def pretty(value: Any, indent: str = "") -> str:
     return str(value) if isinstance(value, Number) else json.dumps(value)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: drawn to fit a terminal, else plain and as wide as it is, each row on one line."""
-    texts = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], *, names: Collection[str] = ()
+) -> None:
+    """Print a table: drawn to fit a terminal, else plain, each row on one line.
+
+    The last column is for reasons and is whole. In the others a text longer than 80 characters is cut, since
+    strangers choose ids of any length; `names` are the headings of columns with file names, which are not.
+    """
+    limits = [_NAME_LENGTH if heading in names else _CELL_LENGTH for heading in headings[:-1]]
+    texts = [_texts(row, limits) for row in rows]
     if sys.stdout.isatty():
         _draw(headings, texts)
         return
-    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
-    for row in (headings, *texts):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(_GAP.join(cells).rstrip() + "\n")
+    # What is longer than a column is wide moves the rest of its own row alone.
+    widths = [min(max(map(len, column)), _CELL_LENGTH) for column in zip(headings, *texts, strict=True)][:-1]
+    for *row, last in (headings, *texts):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        sys.stdout.write(_GAP.join((*cells, last)).rstrip() + "\n")
+
+
+def _texts(row: Sequence[object], limits: Sequence[int]) -> list[str]:
+    *cells, last = ["" if cell is None else str(cell) for cell in row]
+    return [*(shortened(cell, limit) for cell, limit in zip(cells, limits, strict=True)), printable(last)]
+
+
+def shortened(text: str, length: int = _CELL_LENGTH) -> str:
+    """A stranger's text, printable and cut to a length; a cut one ends in `…(N)`, N being its true length."""
+    shown = printable(text[: length + 1])
+    if len(shown) <= length:
+        return shown
+    ending = f"…({len(text)})"
+    return shown[: length - len(ending)] + ending
 
 
 def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

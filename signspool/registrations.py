@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,6 +16,8 @@ from shared.providers._base import id_text
 
 _REFERENCE, _DMS = "ref.", "dms."
 _KEYS = ("provider", "document_id", "references", "dms")
+_SHORTENED_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
+"""What a spreadsheet makes of a long number: `1.55E+05`."""
 
 
 class Format(StrEnum):
@@ -163,6 +166,13 @@ def _from_cells(columns: list[str], cells: list[str]) -> Registration:
     if len(cells) != len(columns):
         raise ValueError(f"{len(cells)} cells where the first line has {len(columns)}")
     values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    for name, value in values.items():
+        # References are mostly ids too; what the document management system calls a thing may be any text.
+        if not name.startswith(_DMS) and _SHORTENED_NUMBER.fullmatch(value):
+            raise ValueError(
+                f"a spreadsheet has shortened this id: {name} is {value}; format the column as text, and put "
+                "the whole id in"
+            )
     return Registration(
         values["provider"],
         values["document_id"],

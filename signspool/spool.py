@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 group = new_group("The folders: list, show, requeue, discard, and count by age.")
 
+_SHORTEST_PART = 3
+"""Characters; fewer stand in nearly every name."""
+
 _REFUSED_ADVICE = (
     "a copy in refused/ was turned away by the door and cannot be put back as it is: mend the settings of "
     "its provider, and have the provider send it again"
@@ -110,6 +113,7 @@ def list_entries(
                 )
                 for row in rows
             ],
+            names=("name",),
         )
     if more:
         complain(f"there are more than {limit}: narrow the choice, or raise --limit")
@@ -128,9 +132,15 @@ def show_entry(
     Example: signspool spool show 155
     """
     looker = _looker(context, config)
-    found = looker.named(name) or [
-        seen for place in looker.spool.find(name) if (seen := looker.look(*place)) is not None
-    ]
+    found = looker.named(name)
+    if not found:
+        if len(name) < _SHORTEST_PART:
+            raise UsageError(
+                f"no entry is called {name!r}, and of a part of a name at least {_SHORTEST_PART} characters "
+                "are needed: signspool spool ls lists them all"
+            )
+        places = looker.spool.find(name)
+        found = [seen for place in places if (seen := looker.look(*place)) is not None]
     if not found:
         complain(f"no entry is called {name}: signspool spool ls lists them")
         raise typer.Exit(1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import typer
 
@@ -141,9 +143,10 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        # Of a bind the error's own text repeats the address; a name that is not known has no errno.
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise SignspoolError(
-            f"port {port} of {host} cannot be had ({error.strerror}): stop what uses it, or give another "
-            "with --port"
+            f"port {port} of {host} cannot be had ({why}): stop what uses it, or give another with --port"
         ) from None
 
 
@@ -165,9 +168,27 @@ def _tell_what_runs(settings: Settings, host: str, port: int, opened: tuple[str,
     _tell(f"spool       {root}, folders {', '.join(Folder)}")
     _tell(f"database    {settings.database_url.render_as_string(hide_password=True)}")
     _tell(f"settings    {settings.source}")
-    _tell("try         " + f"curl -d '{body}' '{base}/api/callback?provider={name}'")
+    header, query = _place_of_secret(settings, name)
+    _tell(
+        f"try         curl {header}-d '{body}' {shlex.quote(f'{base}/api/callback?provider={name}{query}')}"
+    )
     _tell(f"then        signspool documents show {name} 155")
     _tell("Ctrl-C stops both tiers.")
+
+
+def _place_of_secret(settings: Settings, name: str) -> tuple[str, str]:
+    """What curl needs to be let in: an option, and the end of the address; at least one is empty."""
+    from shared.providers._verify import SharedSecretSettings  # noqa: PLC0415
+    from shared.settings import build_providers  # noqa: PLC0415
+
+    provider = build_providers(settings).get(name)
+    if provider is None or not isinstance(options := provider.settings, SharedSecretSettings):
+        return "", ""
+    if options.authentication == "none":
+        return "", ""
+    if options.authentication == "query":
+        return "", f"&{quote(options.secret_query, safe='')}=YOUR-SECRET"
+    return f"-H {shlex.quote(f'{options.secret_header}: YOUR-SECRET')} ", ""
 
 
 def _tell(text: str) -> None:

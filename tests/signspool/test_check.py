@@ -133,6 +133,70 @@ def test_what_needs_a_person_is_a_warning(place: Place) -> None:
     assert found["entries"]["finding"].endswith("for 2h")
 
 
+def test_what_is_no_entry_in_spool_is_named(place: Place) -> None:
+    """Three by their path and the rest by number; entries, day folders and half-written files are right."""
+    place.callback("1")
+    place.file("2.json", b"{}", day="")
+    day = place.spool.folder(Folder.SPOOL) / "2026-11-21"
+    (day / ".half.json.tmp").touch()
+    assert "strays" not in check(place)[1]
+    (day / "x.txt").touch()
+    (day / "dir.json").mkdir()
+    code, found = check(place)
+    assert (code, found["strays"]["level"]) == (0, "warn")
+    assert set(found["strays"]["finding"].removeprefix("nobody reads ").split(", ")) == {
+        "spool/2026-11-21/x.txt",
+        "spool/2026-11-21/dir.json/",
+    }
+    assert "ends in .json" in found["strays"]["what_to_do"]
+    (day / "2026-11-21").mkdir()
+    (day.parent / "nested").mkdir()
+    finding = check(place)[1]["strays"]["finding"]
+    assert finding.count("spool/") == 3
+    assert finding.startswith("nobody reads spool/nested/, ")
+    assert finding.endswith(" and 1 more")
+
+
+def test_a_root_that_is_a_file_is_said_to_be_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the wish to make it a spool; the file stays."""
+    plain = place.home / "plain"
+    plain.write_text("mine")
+    monkeypatch.setenv("SIGNSPOOL_SPOOL__ROOT", str(plain))
+    for arguments in ([], ["--init-spool"]):
+        code, found = check(place, *arguments)
+        assert (code, found["spool"]["level"]) == (1, "fail")
+        assert found["spool"]["finding"] == f"{plain} is a file, not a folder"
+    assert plain.read_text() == "mine"
+
+
+def test_deliveries_that_need_a_person_are_counted_with_the_command_that_lists_them(place: Place) -> None:
+    """Held, failed, and owed to a peer that the settings do not name any more; what only waits is not."""
+    for number in range(4):
+        place.callback(str(number))
+    place.once()
+    assert "deliveries" not in check(place)[1]
+    database = create_engine(f"sqlite:///{place.spool.root}/signspool.db")
+    with database.begin() as connection:
+        connection.execute(text("UPDATE outbox SET state = 'held' WHERE id = 1"))
+        connection.execute(text("UPDATE outbox SET state = 'failed' WHERE id IN (2, 3)"))
+        connection.execute(
+            text(
+                "UPDATE outbox SET destination = 'gone', last_error = 'not configured any more: put it back' "
+                "WHERE id = 4"
+            )
+        )
+    database.dispose()
+    found = [item for item in place.here("check", "--json").json if item["about"] == "deliveries"]
+    assert [(item["level"], item["finding"]) for item in found] == [
+        ("warn", "1 delivery held"),
+        ("warn", "2 deliveries failed"),
+        ("warn", "1 delivery waiting for gone, which is in no setting any more"),
+    ]
+    for item, count in zip(found, (1, 2, 1), strict=True):
+        command = item["what_to_do"].partition("signspool ")[2].split()
+        assert len(place.here(*command, "--json").json) == count
+
+
 def test_the_companys_table_is_tried_without_being_changed(make_place: MakePlace) -> None:
     """A statement that fits passes and is not executed; another fails; a missing file is not made."""
     place = make_place()

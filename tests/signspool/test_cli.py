@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,23 @@ def test_ctrl_c_exits_130_without_a_traceback(place: Place) -> None:
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("start", [["-m", "signspool"], ["-c", "from signspool.cli import main; main()"]])
+@pytest.mark.parametrize("slow", ["typer", "structlog"])
+def test_ctrl_c_while_the_program_is_being_loaded_is_silent_too(
+    place: Place, tmp_path: Path, start: list[str], slow: str
+) -> None:
+    """What is loaded first, and what a command loads for itself, in both ways to start it."""
+    (tmp_path / f"{slow}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, *start, "processor", "--config", str(place.config)],
+        capture_output=True,
+        check=False,
+        cwd=place.home,
+        env={**clean_environ(), "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_the_states_that_can_be_asked_for_are_those_of_the_outbox() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import URL, update
+import pytest
+from sqlalchemy import URL, insert, select, update
 
 from shared.clock import utc_now
-from shared.db.models import EventRow, OutboxRow, State
+from shared.db.models import EventRow, OutboxRow, State, Task
 from shared.db.session import Database
 from shared.spool import Entry, Folder
 from tests.signspool.conftest import Place
@@ -117,6 +118,59 @@ def test_a_retry_needs_ids_or_a_state(place: Place) -> None:
     assert place.here("deliveries", "retry").code == 2
     assert place.here("deliveries", "retry", "1", "--state", "failed").code == 2
     assert place.here("deliveries", "retry", "--state", "done").code == 2
+
+
+@pytest.mark.parametrize("number", ["0", str(2**63), "9" * 20])
+def test_an_id_that_no_delivery_can_have_is_wrong_use(place: Place, number: str) -> None:
+    """The largest that a database can count to is only unknown."""
+    said = place.here("deliveries", "retry", number)
+    assert said.code == 2
+    assert "Invalid value for '[ID]...': Input should be " in said.err
+    assert place.here("deliveries", "retry", str(2**63 - 1)).code == 1
+
+
+def owe_a_step(place: Place, **values: Any) -> None:
+    """Make workflow step 11, of the document of the waiting fetch 1, and step 12 of one that is fetched."""
+    place.callback("155")
+    place.callback("156")
+    place.once()
+    database = Database(URL.create("sqlite", database=str(place.spool.root / "signspool.db")))
+    with database.transaction() as connection:
+        for row in connection.execute(select(OutboxRow.__table__).order_by(OutboxRow.id)).mappings().all():
+            step = {**row, "id": row["id"] + 10, "key": f"step {row['id']}", "task": Task.ADVANCE}
+            due = {"state": State.DUE, "destination": "dms", "last_error": "", **values}
+            connection.execute(insert(OutboxRow).values({**step, **due}))
+        connection.execute(update(OutboxRow).where(OutboxRow.id == 2).values(state=State.DONE))
+    database.close()
+
+
+def test_a_step_that_is_due_says_what_it_waits_for(place: Place) -> None:
+    """In both views for people; a step with nothing before it says nothing; the JSON is as it is."""
+    owe_a_step(place)
+    for arguments in (("deliveries", "ls"), ("documents", "show", "ssign", "155")):
+        lines = [line for line in place.here(*arguments).out.splitlines() if line.startswith("11 ")]
+        assert [line.endswith("waits for delivery 1 (waiting)") for line in lines] == [True], arguments
+    assert "waits for" not in place.here("documents", "show", "ssign", "156").out
+    steps = {row["id"]: row["last_error"] for row in place.here("deliveries", "ls", "--json").json}
+    assert steps[11] is steps[12] is None
+    # What blocks it is not among the rows that are listed.
+    listed = place.here("deliveries", "ls", "--state", "due").out
+    assert listed.count("waits for delivery 1 (waiting)") == 1
+
+
+@pytest.mark.parametrize(
+    ("destination", "waits"), [("dms", True), ("archive", False)], ids=["the same", "another"]
+)
+def test_a_step_waits_for_deliveries_to_its_own_destination_alone(
+    place: Place, destination: str, waits: bool
+) -> None:
+    """What went wrong before is still told."""
+    owe_a_step(place, last_error="HTTP 500")
+    change(place, 1, task=Task.DELIVER, destination=destination, state=State.FAILED)
+    for arguments in (("deliveries", "ls"), ("documents", "show", "ssign", "155")):
+        [line] = [line for line in place.here(*arguments).out.splitlines() if line.startswith("11 ")]
+        assert ("waits for delivery 1 (failed); " in line) == waits
+        assert line.endswith("HTTP 500")
 
 
 def test_a_retry_of_very_many_is_whole(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import URL
 
 from processor import documents
+from shared.body import Encoding
 from shared.db.session import Database
+from shared.record import Receipt, SpoolRecord, digest_of
 from tests.signspool.conftest import Place
 
 
@@ -182,6 +185,61 @@ def test_a_file_that_cannot_be_understood_says_why(place: Place, content: bytes,
     said = place.here("documents", "import", str(write(place, content)))
     assert said.code == 2
     assert message in said.err
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "a\rb", "a\nb", "a\x1bb", "a\x85b", "a\ud800b"], ids=ascii)
+@pytest.mark.parametrize("kind", ["references", "dms"])
+def test_values_with_control_characters_are_refused_by_name(place: Place, kind: str, bad: str) -> None:
+    """By both commands, before anything is noted; what a letter has on it is no matter."""
+    line = {"provider": "ssign", "document_id": 1, kind: {"file_ids": bad}}
+    said = place.here("documents", "import", str(write(place, json.dumps(line))))
+    assert said.code == 2
+    assert "line 1: " in said.err
+    assert "'file_ids'" in said.err
+    option = "--ref" if kind == "references" else "--dms"
+    assert place.here("documents", "register", "ssign", "1", option, f"file_ids={bad}").code == 2
+    assert known(place) == {}
+    assert register(place, "ssign", "1", option, "file_ids=ação 🖋") == "ssign 1: new"
+
+
+@pytest.mark.parametrize("shortened", ["1.55E+05", "1,55E+05", "2E+15", "1.5e-7"])
+def test_an_id_that_a_spreadsheet_has_shortened_is_a_fault(place: Place, shortened: str) -> None:
+    """Its digits are lost; an id that merely has an E in it is taken."""
+    head = "provider;document_id;ref.file_ids\n"
+    for cells in (f"{shortened};901", f"155;{shortened}"):
+        said = place.here("documents", "import", str(write(place, f"{head}ssign;{cells}\n")))
+        assert said.code == 2
+        assert "line 2: a spreadsheet has shortened this id" in said.err
+        assert shortened in said.err
+    assert known(place) == {}
+    assert place.here("documents", "import", str(write(place, f"{head}ssign;12E5;901\n"))).code == 0
+
+
+def test_one_endless_id_does_not_ruin_the_tables(place: Place) -> None:
+    """A callback with a megabyte of an id is a short row of its own, and whole in the JSON alone."""
+    long = "9" * 900_000
+    guid = "01900000-0000-7000-8000-000000000000"
+    payload = json.dumps({"envelopeId": long, "action": "COMPLETED"}).encode()
+    receipt = Receipt(guid, "ssign", Encoding.JSON, digest_of(payload), len(payload))
+    record = SpoolRecord(datetime.now(UTC), long, "COMPLETED", 1, payload, receipt=receipt)
+    place.file(f"long_{guid}.json", record.to_bytes())
+    place.callback("155")
+    place.once()
+    for arguments in (("documents", "ls"), ("deliveries", "ls"), ("spool", "ls")):
+        lines = place.here(*arguments).out.splitlines()
+        assert len(lines) == 3
+        assert max(map(len, lines)) < 600, arguments
+        assert sum("9…(900000)" in line for line in lines) == 1
+    rows = place.here("documents", "ls", "--json").json
+    assert {row["document_id"] for row in rows} == {long, "155"}
+    for words in (
+        ("documents", "show", "ssign", long),
+        ("documents", "show", "certisign", long),
+        ("documents", "register", "ssign", long),
+        ("deliveries", "retry", "1", "2"),
+    ):
+        said = place.here(*words)
+        assert max(map(len, (said.out + said.err).splitlines())) < 600, words[:2]
 
 
 def test_the_form_of_a_file_can_be_said(place: Place) -> None:

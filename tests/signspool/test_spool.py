@@ -59,13 +59,13 @@ def test_a_listing_is_narrowed_by_provider_document_day_and_age(place: Place) ->
 
 
 def test_a_table_for_a_pipe_has_one_whole_line_an_entry(place: Place) -> None:
-    """Ids are neither cut nor wrapped, however long, and what a stranger wrote cannot steer a terminal."""
+    """No row is wrapped, only a long id is cut, and what a stranger wrote cannot steer a terminal."""
     long_id = "x" * 140
     name = place.callback(long_id, action="DONE\x1b[2J").name
     lines = place.here("spool", "ls").out.splitlines()
     assert len(lines) == 2
     assert name in lines[1]
-    assert f" {long_id} " in lines[1]
+    assert f" {'x' * 74}…(140) " in lines[1]
     assert "\x1b" not in lines[1]
     assert "DONE\\x1b[2J" in lines[1]
 
@@ -85,8 +85,7 @@ def test_an_entry_is_shown_by_name_by_guid_and_by_id_with_exact_numbers(place: P
         assert '"f": 1.10' in said.out
     shown = place.here("spool", "show", "155", "--json").out
     assert f'"n": {digits},' in shown
-    assert place.here("spool", "show", "15").code == 0
-    missing = place.here("spool", "show", "77")
+    missing = place.here("spool", "show", "777")
     assert (missing.code, missing.out) == (1, "")
 
 
@@ -156,6 +155,28 @@ def test_discard_deletes_only_with_yes_and_only_from_two_folders(place: Place) -
     assert place.here("spool", "discard", kept, "--yes").code == 1
     assert place.here("spool", "discard", "--all", "--folder", "done", "--yes").code == 2
     assert place.names(Folder.DONE) == [kept]
+
+
+def test_a_part_of_a_name_has_three_characters(place: Place) -> None:
+    """Fewer would show nearly everything; a whole id of one character is found all the same."""
+    place.callback("7")
+    place.callback("155")
+    for part in ("", "_", "15"):
+        said = place.here("spool", "show", part)
+        assert (said.code, said.out) == (2, ""), part
+        assert "at least 3 characters" in said.err
+    assert [item["document_id"] for item in place.here("spool", "show", "7", "--json").json] == ["7"]
+    assert [item["document_id"] for item in place.here("spool", "show", "155_", "--json").json] == ["155"]
+
+
+def test_the_longest_name_stands_whole_in_a_listing(place: Place) -> None:
+    """It is what people type next; the other rows are not widened by it beyond a column's width of 80."""
+    long = place.callback("a" * 150)
+    short = place.callback("1")
+    other, first = sorted(place.here("spool", "ls").out.splitlines()[1:], key=len)
+    assert f"  {long.name}  " in first
+    assert "…(150)" in first
+    assert f"  {short.name.ljust(80)}  1" in other
 
 
 def test_shape_counts_by_provider_and_age(place: Place) -> None:

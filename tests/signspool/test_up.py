@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -185,8 +186,39 @@ def test_a_port_in_use_is_told_and_nothing_is_started(up: Callable[..., Running]
         port = taken.getsockname()[1]
         running = up("--port", str(port))
         assert running.process.wait(timeout=_PATIENCE_SECONDS) == 1
-    assert f"port {port} of 127.0.0.1 cannot be had" in running.said
+    assert f"port {port} of 127.0.0.1 cannot be had (Address already in use): " in running.said
     assert "--port" in running.said
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "-H 'X-Callback-Secret: YOUR-SECRET' "),
+        ({"SECRET_HEADER": "X-Ours"}, "-H 'X-Ours: YOUR-SECRET' "),
+        ({"AUTHENTICATION": "query", "SECRET_QUERY": "a key"}, "&a%20key=YOUR-SECRET'"),
+    ],
+    ids=["header", "another header", "query"],
+)
+def test_the_line_to_try_is_let_in_once_the_secret_is_put_into_it(
+    up: Callable[..., Running], settings: dict[str, str], told: str
+) -> None:
+    """The door takes what the line sends; the secret itself is not printed."""
+    prefix = "SIGNSPOOL_PROVIDERS__SSIGN__"
+    running = up(
+        environ={f"{prefix}SECRET": "s3cret-5577"} | {prefix + key: value for key, value in settings.items()}
+    )
+    running.until_said("Ctrl-C stops")
+    line = next(line for line in running.out.read_text().splitlines() if line.startswith("try "))
+    assert told in line
+    words = shlex.split(line.replace("YOUR-SECRET", "s3cret-5577"))[2:]
+    url, body = words[-1], words[words.index("-d") + 1]
+    headers = dict([words[1].split(": ")]) if words[0] == "-H" else {}
+    request = urllib.request.Request(url, data=body.encode(), headers=headers)
+    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
+        assert answer.status == 200
+    assert "s3cret-5577" not in running.said
+    running.process.terminate()
+    assert running.process.wait(timeout=_PATIENCE_SECONDS) == 0
 
 
 def test_without_a_secret_only_this_machine_is_served(up: Callable[..., Running]) -> None:
