@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := signspool callback_api processor shared simulator tests
-TEST_ARGS ?= -n 2 --dist loadfile
+TEST_ARGS ?= -n 3 --dist loadfile
 
 .PHONY: help demo install install-test test check format lock clean
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import structlog
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, create_engine, inspect, make_url, text
 
-from shared.db.session import Database
+from shared.db.models import Base
+from shared.db.session import SCHEMA, Database
 
 SLOWEST_FIRST = ("test_walk.py", "test_kill.py", "test_demo.py", "test_up.py", "test_server.py")
 """Files whose tests start processes; begun first, so that no long one is left over at the end."""
@@ -40,7 +40,7 @@ def plain_log_lines() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[URL]:
-    """The address of a PostgreSQL server that belongs to this run, with a migrated database `template`."""
+    """The address of a PostgreSQL server that belongs to this run, with a migrated database `work`."""
     # Not below pytest's own folder: started by root, the server runs as a user of its own, and every run
     # of pytest closes that folder to all others.
     home = Path(tempfile.mkdtemp(prefix="signspool-postgres-"))
@@ -52,30 +52,53 @@ def postgres_url() -> Iterator[URL]:
     # Nobody pulls the plug on this server; what a power cut does to PostgreSQL is not what is tested.
     _execute(url, "ALTER SYSTEM SET fsync = off")
     _execute(url, "SELECT pg_reload_conf()")
-    _execute(url, 'CREATE DATABASE "template"')
-    template = Database(url.set(database="template"))
-    template.upgrade()
-    template.close()
+    _execute(url, 'CREATE DATABASE "work"')
+    work = Database(url.set(database="work"))
+    work.upgrade()
+    work.close()
     yield url
     server.cleanup()
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty, migrated SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "empty.db"
+    database = Database(URL.create("sqlite", database=str(path)))
+    database.upgrade()
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    database.close()
+    return path
 
 
 @contextmanager
 def make_database(kind: str, home: Path, request: pytest.FixtureRequest) -> Iterator[URL]:
     """An empty, migrated database of a kind; a SQLite one lies in `home`."""
     if kind == "sqlite":
-        url = URL.create("sqlite", database=str(home / "signspool.db"))
-        database = Database(url)
-        database.upgrade()
-        database.close()
-        yield url
+        path = home / "signspool.db"
+        shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+        yield URL.create("sqlite", database=str(path))
         return
-    server: URL = request.getfixturevalue("postgres_url")
-    name = f"test_{uuid.uuid4().hex}"
-    _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "template"')
-    yield server.set(database=name)
-    _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+    url: URL = request.getfixturevalue("postgres_url").set(database="work")
+    yield url
+    _empty(url)
+
+
+def _empty(url: URL) -> None:
+    """Leave a PostgreSQL database as the migrations made it; whatever still holds on to it is cut off."""
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"{others} AND pid <> pg_backend_pid()"))
+        for name in set(inspect(connection).get_table_names()) - {*Base.metadata.tables, "alembic_version"}:
+            connection.execute(text(f'DROP TABLE "{name}"'))
+        connection.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} RESTART IDENTITY CASCADE"))
+        connection.execute(text("UPDATE alembic_version SET version_num = :schema"), {"schema": SCHEMA})
+    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
