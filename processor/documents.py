@@ -101,9 +101,10 @@ def register(connection: Connection, registration: Registration, now: datetime) 
             registered_at=row.registered_at or now,
         )
     )
-    outbox.registered(connection, row.id, now)
-    if refs != row.refs:
-        outbox.fetch_again(connection, row.id, now)
+    if outbox.has_rows(connection, row.id):
+        outbox.registered(connection, row.id, now)
+        if refs != row.refs:
+            outbox.fetch_again(connection, row.id, now)
     return "new" if row.registered_at is None else "changed"
 
 

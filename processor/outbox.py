@@ -294,8 +294,14 @@ def registered(connection: Connection, document_fk: int, now: datetime) -> None:
     _unsettle(connection, events)
 
 
+def has_rows(connection: Connection, document_fk: int) -> bool:
+    """Whether anything was ever owed for a document; of one that was only sent out, nothing was."""
+    return bool(connection.scalar(select(exists().where(OutboxRow.document_fk == document_fk))))
+
+
 def _unsettle(connection: Connection, event_fks: Collection[int]) -> None:
-    connection.execute(update(EventRow).where(EventRow.id.in_(event_fks)).values(settled_at=None))
+    if event_fks:
+        connection.execute(update(EventRow).where(EventRow.id.in_(event_fks)).values(settled_at=None))
 
 
 def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:

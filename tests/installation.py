@@ -149,7 +149,7 @@ class Installation:
                     f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in self.home.glob("*.log")
                 )
                 raise AssertionError(f"waited in vain for {what}: {self.counts()}{logs}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def wait_until_settled(self, seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until nothing lies in `spool/` or `deferred/`."""

@@ -23,7 +23,7 @@ from tests.conftest import make_database
 from tests.installation import Installation
 from tests.test_walk import dms_of
 
-KILLS = int(os.environ.get("SIGNSPOOL_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("SIGNSPOOL_TEST_KILLS", "4"))
 SEED = int(os.environ.get("SIGNSPOOL_TEST_SEED", "20261122"))
 ENVELOPES = 40
 

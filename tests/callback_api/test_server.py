@@ -273,8 +273,7 @@ def test_the_answer_does_not_say_what_software_this_is(shared_door: Process) -> 
     assert "date" in answer.headers
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_a_stop_under_load_loses_nothing_that_was_acknowledged(
     tmp_path: Path, number: int, workers: int
 ) -> None:
