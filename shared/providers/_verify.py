@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, IPvAnyNetwork, SecretStr
 
 from shared.errors import NotProvenError
 from shared.events import Trust
-from shared.providers._base import Callback, Proof, ProviderSettings
+from shared.providers._base import Callback, Proof, Provider, ProviderSettings
 
 
 class SharedSecretSettings(ProviderSettings):
@@ -41,6 +41,19 @@ class SharedSecretSettings(ProviderSettings):
         """Every valid secret by key id; the single one has the id `default`."""
         single = {"default": self.secret} if self.secret is not None else {}
         return {**single, **self.secrets}
+
+
+S = TypeVar("S", bound=SharedSecretSettings)
+
+
+class SharedSecretProvider(Provider[S]):
+    """A provider that proves itself, if at all, by a secret which we chose."""
+
+    def why_closed(self) -> str | None:
+        return why_closed(self.settings)
+
+    def authenticate(self, callback: Callback) -> Proof:
+        return check_shared_secret(self.settings, callback)
 
 
 def why_closed(settings: SharedSecretSettings) -> str | None:

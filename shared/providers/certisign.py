@@ -24,8 +24,6 @@ from shared.providers._base import (
     FileKind,
     Head,
     Into,
-    Proof,
-    Provider,
     Request,
     SignedFile,
     SignedFiles,
@@ -35,7 +33,7 @@ from shared.providers._base import (
     id_text,
     origin_of,
 )
-from shared.providers._verify import SharedSecretSettings, check_shared_secret, why_closed
+from shared.providers._verify import SharedSecretProvider, SharedSecretSettings
 
 _MANIFEST = "-manifesto"
 
@@ -62,7 +60,7 @@ class Settings(SharedSecretSettings):
     )
 
 
-class Certisign(Provider[Settings]):
+class Certisign(SharedSecretProvider[Settings]):
     """Certisign: number 0, `documentId` spelled either way, several actions of which FLOW alone completes."""
 
     title = "Certisign"
@@ -82,12 +80,6 @@ class Certisign(Provider[Settings]):
         "APPROVAL-NOK": EventType.DECLINED,
     }
     references = {"chave": "the key that creating the document returned; the package call takes it"}
-
-    def why_closed(self) -> str | None:
-        return why_closed(self.settings)
-
-    def authenticate(self, callback: Callback) -> Proof:
-        return check_shared_secret(self.settings, callback)
 
     def callback_id(self, callback: Callback) -> Head:
         body = callback.json

@@ -21,8 +21,6 @@ from shared.providers._base import (
     FileKind,
     Head,
     Into,
-    Proof,
-    Provider,
     Request,
     SignedFile,
     SignedFiles,
@@ -32,7 +30,7 @@ from shared.providers._base import (
     id_text,
     origin_of,
 )
-from shared.providers._verify import SharedSecretSettings, check_shared_secret, why_closed
+from shared.providers._verify import SharedSecretProvider, SharedSecretSettings
 
 
 class Settings(SharedSecretSettings):
@@ -52,7 +50,7 @@ class Settings(SharedSecretSettings):
     fetch_report: bool = Field(default=False, description="fetch the report too")
 
 
-class SSign(Provider[Settings]):
+class SSign(SharedSecretProvider[Settings]):
     """S-SIGN: an integer envelope, four actions, files by the ids that their upload returned."""
 
     title = "S-SIGN"
@@ -66,12 +64,6 @@ class SSign(Provider[Settings]):
         "DELETED": EventType.DELETED,
     }
     references = {"file_ids": "ids that the upload of each file returned, separated by commas: 901,902"}
-
-    def why_closed(self) -> str | None:
-        return why_closed(self.settings)
-
-    def authenticate(self, callback: Callback) -> Proof:
-        return check_shared_secret(self.settings, callback)
 
     def callback_id(self, callback: Callback) -> Head:
         body = callback.json
