@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -14,8 +12,8 @@ from shared.errors import SettingsError
 from shared.providers import provider_classes
 from shared.settings import ApiSettings, Settings, SpoolSettings, build_providers, load_settings
 from shared.settings.destinations import SmartshareSettings
+from tests.shared.loading import SECRET, load, only_problem, problems
 
-SECRET = "s3cr3t-that-must-not-be-shown"
 FOLDER = '[destinations.archive]\nkind = "folder"\npath = "/srv/signed"\n'
 
 
@@ -25,35 +23,6 @@ def _empty_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("empty"))
         yield
-
-
-def load(
-    text: str = "", environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
-) -> Settings:
-    """The settings of a file with this text, and nothing from outside."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "signspool.toml"
-        file.write_text(text, encoding="utf-8")
-        return load_settings(file, environ=environ or {}, overrides=overrides)
-
-
-def problems(
-    text: str = "", environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
-) -> list[str]:
-    """What is said of wrong settings, a problem each; never with the secret in it."""
-    with pytest.raises(SettingsError) as caught:
-        load(text, environ, overrides)
-    assert SECRET not in str(caught.value)
-    assert caught.value.__cause__ is None
-    return str(caught.value).splitlines()
-
-
-def only_problem(
-    text: str = "", environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
-) -> str:
-    """The one thing that is said."""
-    [problem] = problems(text, environ, overrides)
-    return problem
 
 
 class TestDefaults:
