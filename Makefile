@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := signspool callback_api processor shared simulator tests
+SOURCES := signspool callback_api processor shared simulator benchmarks tests
 TEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo install install-test test check format lock clean
+.PHONY: help demo install install-test install-bench test check bench format lock clean
 
 help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
 	@echo "make test    every test, on SQLite and on PostgreSQL"
 	@echo "make check   formatting, lint and types"
+	@echo "make bench   every figure of the README, each beside what it is compared with (about ten minutes; needs wrk)"
 	@echo "make install the .venv with the signspool command in it"
 	@echo "make lock    renew requirements.lock and requirements-test.lock"
 
@@ -35,7 +36,17 @@ $(VENV)/.installed-test: requirements-test.lock $(VENV)/.installed
 test: install-test
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-check: install-test
+install-bench: $(VENV)/.installed-bench
+
+$(VENV)/.installed-bench: requirements-bench.lock $(VENV)/.installed-test
+	$(PIP) install --quiet --require-hashes -r requirements-bench.lock
+	touch $@
+
+# `make bench BENCH_ARGS="--quick door"` for a first look at one of them.
+bench: install-bench
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+check: install-bench
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
@@ -49,6 +60,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock:
 	$(LOCK) --upgrade --group build pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade --group build --group test -c requirements.lock pyproject.toml -o requirements-test.lock
+	$(LOCK) --upgrade --group bench -c requirements-test.lock pyproject.toml -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
