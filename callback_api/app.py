@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -12,12 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
 from callback_api.openapi import describe
 from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
-from callback_api.routes import CALLBACK_METHODS, CALLBACK_PATHS, AliveRoute, CallbackRoute, ReadyRoute
+from callback_api.routes import CALLBACK_ADDRESSES, CALLBACK_METHODS, AliveRoute, CallbackRoute, ReadyRoute
 from shared import logs
 from shared.clock import Clock
 from shared.errors import RefusedError, SettingsError
@@ -64,7 +66,8 @@ def create_app(
         max_body_bytes=settings.api.max_body,
         retry_after_seconds=retry_after_seconds,
     )
-    app = FastAPI(
+    app = _Door(
+        callbacks,
         title="signspool callback API",
         version="1",
         docs_url=None,
@@ -75,11 +78,7 @@ def create_app(
         lifespan=_lifespan(writer, guard, providers),
         exception_handlers={HTTPException: _not_served},
     )
-    routes = [
-        Route(path + slash, callbacks, methods=CALLBACK_METHODS)
-        for path in CALLBACK_PATHS
-        for slash in ("", "/")
-    ]
+    routes = [Route(address, callbacks, methods=CALLBACK_METHODS) for address in CALLBACK_ADDRESSES]
     routes += [
         Route("/healthz", AliveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(guard, retry_after_seconds), methods=["GET"]),
@@ -89,6 +88,28 @@ def create_app(
     document = describe(sorted(providers), settings.api.max_body)
     app.openapi = lambda: document  # type: ignore[method-assign]
     return app
+
+
+class _Door(FastAPI):
+    """The application, with a short way in: a callback passes none of the framework's middleware.
+
+    Its routes stand in the router all the same, for every other method and for whoever lists them.
+    """
+
+    def __init__(self, callbacks: CallbackRoute, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._callbacks = callbacks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the start and stop of the whole."""
+        if (
+            scope["type"] == "http"
+            and scope["path"] in CALLBACK_ADDRESSES
+            and scope["method"] in CALLBACK_METHODS
+        ):
+            await self._callbacks(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app_from_environment() -> FastAPI:

@@ -21,7 +21,7 @@ from shared.names import entry_name
 from shared.providers import AnyProvider
 from shared.providers._base import Callback, Head
 from shared.record import Receipt, SpoolRecord, digest_of
-from shared.spool import Folder, Spool, unavailable
+from shared.spool import Entry, Folder, Spool, unavailable
 from shared.writer import SpoolWriter
 
 MAX_HEAD_TEXT_BYTES = 64 * 1024
@@ -35,7 +35,7 @@ class Stored(NamedTuple):
     """A file that is ready to be written."""
 
     receipt_id: str
-    name: str
+    entry: Entry
     content: bytes
 
 
@@ -66,7 +66,8 @@ def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> 
         id_field=provider.id_field,
         receipt=receipt,
     )
-    return Stored(receipt_id, entry_name(head.document_id, receipt_id), record.to_bytes())
+    entry = Entry(received_at.date().isoformat(), entry_name(head.document_id, receipt_id))
+    return Stored(receipt_id, entry, record.to_bytes())
 
 
 def _bounded_head(provider: AnyProvider, callback: Callback) -> Head:
@@ -130,7 +131,7 @@ class RefusedCopies:
             if not await self._has_room(received_at.date().isoformat()):
                 return
             copy = _refused_copy(provider, callback, error, received_at, self.max_bytes)
-            await self.writer.write(Folder.REFUSED, copy.name, copy.content, received_at, durable=False)
+            await self.writer.write(Folder.REFUSED, copy.entry, copy.content, durable=False)
         except SpoolUnavailableError as failure:
             _log.warning("refused.not_kept", provider=provider.name, reason=str(failure))
         except Exception as failure:  # noqa: BLE001  (the answer to the sender stands already)
@@ -181,7 +182,8 @@ def _refused_copy(
             provider, callback, receipt_id, encoding=encoding, trust=Trust.REFUSED, refusal=refusal
         ),
     )
-    return Stored(receipt_id, entry_name(head.document_id or _UNKNOWN, receipt_id), record.to_bytes())
+    entry = Entry(received_at.date().isoformat(), entry_name(head.document_id or _UNKNOWN, receipt_id))
+    return Stored(receipt_id, entry, record.to_bytes())
 
 
 def _head(provider: AnyProvider, callback: Callback) -> Head:

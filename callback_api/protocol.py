@@ -61,11 +61,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; what comes after the body is a trailer, and nobody here reads those."""
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False
@@ -75,6 +70,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._forget_deadline()
         super().on_headers_complete()
+        # The request has its list. What comes after the body are trailers, and nobody here reads those.
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

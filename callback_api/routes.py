@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from urllib.parse import parse_qsl
 
 import structlog
@@ -32,9 +34,13 @@ from shared.spool import Folder
 from shared.writer import SpoolWriter
 
 CALLBACK_PATHS = ("/api/callback", "/callbackAPI/api/callback")
-"""Each is served with a slash at its end too."""
+CALLBACK_ADDRESSES = tuple(path + slash for path in CALLBACK_PATHS for slash in ("", "/"))
+"""Each path, with and without a slash at its end."""
 
 CALLBACK_METHODS = ("GET", "HEAD", "POST")
+
+MAX_KNOWN_QUERIES = 256
+"""Query strings whose parameters are remembered; a provider calls with one or two."""
 
 THREAD_BYTES = 64 * 1024
 """A longer body is parsed in a thread, so that the other requests go on."""
@@ -118,7 +124,7 @@ class CallbackRoute:
             await self._copies.keep(provider, callback, error)
             raise
         course.receipt_id = stored.receipt_id
-        await self._writer.write(Folder.SPOOL, stored.name, stored.content, received_at)
+        await self._writer.write(Folder.SPOOL, stored.entry, stored.content)
         acknowledgement = provider.acknowledge(stored.receipt_id)
         self._report("callback.accepted", course, status=acknowledgement.status)
         return accepted(acknowledgement, stored.receipt_id)
@@ -202,12 +208,20 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def _query(scope: Scope) -> dict[str, str]:
+def _query(scope: Scope) -> Mapping[str, str]:
     """Query parameters; the first of a name counts."""
+    query_string: bytes = scope["query_string"]
+    return _parsed_query(query_string) if len(query_string) <= 256 else _parse_query(query_string)
+
+
+def _parse_query(query_string: bytes) -> Mapping[str, str]:
     query: dict[str, str] = {}
-    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+    for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
         query.setdefault(name, value)
-    return query
+    return MappingProxyType(query)
+
+
+_parsed_query = lru_cache(MAX_KNOWN_QUERIES)(_parse_query)
 
 
 def _address(scope: Scope) -> str:

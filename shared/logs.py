@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
+import json
 import logging
 import sys
-from typing import Literal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TextIO, cast
 
+import orjson
 import structlog
 from structlog.typing import Processor
 
@@ -34,17 +41,67 @@ def configure(form: Format = "auto", level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering = _json_rendering() if as_json else _console_rendering()
+    output = cast("TextIO", GroupedLines(sys.stderr))
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(output),
         cache_logger_on_first_use=True,
     )
-    _route_libraries(shared, rendering, threshold)
+    _route_libraries(shared, rendering, threshold, output)
+
+
+class GroupedLines:
+    """A text stream that writes the lines of one turn of an event loop together.
+
+    Outside of an event loop every `flush` writes. Lines that cannot be written are dropped: a full disk or a
+    closed pipe behind the log is no reason to refuse a callback, and there is nobody else to tell.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+        self._is_due = False
+        atexit.register(self._write_out)
+
+    def write(self, text: str) -> int:
+        """Take a text; `flush` has to follow."""
+        with self._lock:
+            self._lines.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """See to it that what was taken is written."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write_out()
+            return
+        if not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        self._is_due = False
+        with self._lock:
+            text, self._lines = "".join(self._lines), []
+            if text:
+                with contextlib.suppress(OSError, ValueError):
+                    self._stream.write(text)
+                    self._stream.flush()
+
+
+def _as_json(line: Mapping[str, Any], default: Callable[[Any], Any]) -> str:
+    try:
+        return orjson.dumps(line, default=default).decode()
+    except TypeError:
+        # Half a surrogate pair, or a number beyond 64 bits, is nothing that it writes.
+        return json.dumps(line, default=default)
 
 
 def _json_rendering() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_as_json)]
 
 
 def _console_rendering() -> list[Processor]:
@@ -56,9 +113,11 @@ def _console_rendering() -> list[Processor]:
     ]
 
 
-def _route_libraries(shared: list[Processor], rendering: list[Processor], threshold: int) -> None:
+def _route_libraries(
+    shared: list[Processor], rendering: list[Processor], threshold: int, output: TextIO
+) -> None:
     """Give lines of the standard library's loggers the same form."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(())],

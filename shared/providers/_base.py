@@ -12,7 +12,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,9 +29,9 @@ from shared.errors import (
 from shared.events import Event, EventType, Trust
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Callback:
-    """One HTTP request that a provider sent us, raw.
+    """One HTTP request that a provider sent us, raw; never changed.
 
     Header names are lower case. Of a repeated header or query name the first value counts.
     """
@@ -42,16 +41,19 @@ class Callback:
     query: Mapping[str, str]
     remote_address: str
     received_at: datetime
+    _decoded: DecodedBody | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def content_type(self) -> str:
         """The Content-Type header, or an empty text."""
         return self.headers.get("content-type", "")
 
-    @cached_property
+    @property
     def decoded(self) -> DecodedBody:
         """The body as text and, when it is JSON, as a value; made once."""
-        return decode(self.body, self.content_type)
+        if self._decoded is None:
+            self._decoded = decode(self.body, self.content_type)
+        return self._decoded
 
     @property
     def json(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What signspool is compared with: each written as a competent stranger would write it."""
