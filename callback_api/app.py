@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from callback_api.garbage import collect_seldom
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
 from callback_api.openapi import describe
@@ -116,7 +117,9 @@ def create_app_from_environment() -> FastAPI:
     """The door of one worker process, which finds its settings as the command does."""
     settings = load_settings()
     logs.configure(settings.log.format, settings.log.level)
-    return create_app(settings)
+    app = create_app(settings)
+    collect_seldom()
+    return app
 
 
 def check_providers(providers: Mapping[str, AnyProvider]) -> None:

@@ -16,6 +16,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from callback_api.app import check_providers, create_app
+from callback_api.garbage import collect_seldom
 from callback_api.protocol import LimitedProtocol
 from shared.settings import Settings, build_providers
 
@@ -66,6 +67,7 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
         _run_workers(uvicorn_config(WORKER_APP, settings, workers=workers), fd)
         return
     server = uvicorn.Server(uvicorn_config(create_app(settings), settings))
+    collect_seldom()
 
     def stop(_number: int, _frame: object) -> None:
         server.should_exit = True
