@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from callback_api.admission import Admission
 from callback_api.garbage import collect_seldom
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
@@ -64,7 +65,9 @@ def create_app(
         guard=guard,
         copies=copies,
         clock=clock,
+        admission=Admission(settings.api.max_requests, settings.api.max_in_hand),
         max_body_bytes=settings.api.max_body,
+        body_seconds=settings.api.body_timeout,
         retry_after_seconds=retry_after_seconds,
     )
     app = _Door(

@@ -7,11 +7,9 @@ import contextlib
 
 from starlette.types import Receive
 
-from callback_api.responses import TooSlowError
+from callback_api.admission import Place
+from callback_api.responses import BusyError, TooSlowError
 from shared.errors import TooLargeError
-
-BODY_SECONDS = 60.0
-"""Longest time for a body to arrive, from its first byte to the last."""
 
 LINGER_SECONDS = 2.0
 """Longest time for which the rest of a refused body is read, and thrown away."""
@@ -24,18 +22,20 @@ class DisconnectedError(Exception):
 class Body:
     """The body of one request, read once and up to a limit."""
 
-    def __init__(self, receive: Receive, content_length: str, limit_bytes: int) -> None:
+    def __init__(self, receive: Receive, content_length: str, limit_bytes: int, limit_seconds: float) -> None:
         self._receive = receive
         self._content_length = content_length
         self._limit_bytes = limit_bytes
+        self._limit_seconds = limit_seconds
         self.is_complete = False
 
-    async def read(self) -> bytes:
+    async def read(self, place: Place) -> bytes:
         """The whole body; whatever Content-Length says, no more than the limit and one piece is held.
 
         Raises:
             TooLargeError: longer than the limit, by its own word or in fact.
-            TooSlowError: it did not arrive within `BODY_SECONDS`.
+            TooSlowError: it did not arrive in time, from its first byte to the last.
+            BusyError: there is no room for it, or it was so slow that it had to give way.
             DisconnectedError: the sender went away.
         """
         announced = self._content_length
@@ -45,16 +45,26 @@ class Body:
         if self.is_complete:
             if len(first) > self._limit_bytes:
                 raise self._too_large()
+            place.hold(len(first))
             return first
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await self._read_on(bytearray(first))
+            async with asyncio.timeout(self._limit_seconds) as limit:
+                place.is_arriving(limit)
+                return await self._read_on(first, place)
         except TimeoutError:
-            raise TooSlowError(f"the body must arrive within {BODY_SECONDS:.0f} seconds") from None
+            if place.is_sent_off:
+                raise BusyError("it was slow, and had to give way to others") from None
+            raise TooSlowError(f"the body must arrive within {self._limit_seconds:g} seconds") from None
+        finally:
+            place.has_arrived()
 
-    async def _read_on(self, body: bytearray) -> bytes:
+    async def _read_on(self, first: bytes, place: Place) -> bytes:
+        body = bytearray(first)
+        place.hold(len(first))
         while len(body) <= self._limit_bytes and not self.is_complete:
-            body += await self._next()
+            piece = await self._next()
+            place.hold(len(piece))
+            body += piece
         if len(body) > self._limit_bytes:
             raise self._too_large()
         return bytes(body)

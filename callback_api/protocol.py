@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest request line with headers. One read of the socket is seen whole before it is judged."""
-
-HEAD_SECONDS = 30.0
-"""Longest time for the head of a request to arrive once it has begun, or the connection was made."""
 
 MAX_FRAMING_BYTES = 64 * 1024
 """Most that may come with a body and is none of it: chunk sizes, their extensions, trailers."""
@@ -19,22 +19,45 @@ MAX_FRAMING_BYTES = 64 * 1024
 FREE_FRAMING_RATIO = 8
 """Framing that each byte of the body carries for nothing; chunks of one byte need five."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-)
-_PROBLEM = (
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large",
     b'{"type": "/problems/head-too-large", "title": "Head too large", "status": 431, '
-    b'"detail": "request line and headers are too long"}'
+    b'"detail": "request line and headers are too long"}',
 )
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: %d",
+    b'{"type": "/problems/busy", "title": "Too many connections at once", "status": 503, '
+    b'"detail": "connect again after the time in Retry-After"}',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections one worker has at once, and how long the head of a request may take."""
+
+    max_connections: int
+    head_seconds: float
+    retry_after_seconds: float
+
+
+class LimitedConfig(uvicorn.Config):
+    """uvicorn's settings, with limits that it does not know; one for each process."""
+
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.limits = limits
+        self.silent: dict[LimitedProtocol, None] = {}
+        """Connections on which no request is in hand, the longest silent first."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Gives up a connection whose request head is too long or does not arrive, or whose chunked body is all
-    framing.
+    """Gives up a connection whose request head is too long or does not arrive, whose chunked body is all
+    framing, or that says nothing when others need its place.
 
     The parser itself holds a header or a trailer until it is complete, however long that is.
     """
+
+    config: LimitedConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,12 +72,27 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection has to say what it wants."""
         super().connection_made(transport)  # type: ignore[arg-type]  # a stream is always a Transport
-        self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        limits, silent = self.config.limits, self.config.silent
+        if len(self.connections) > limits.max_connections:
+            if not silent:
+                status, problem = _TOO_MANY
+                self._refuse(status % math.ceil(limits.retry_after_seconds), problem)
+                return
+            next(iter(silent)).give_way()
+        silent[self] = None
+        self._head_deadline = self.loop.call_later(limits.head_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for any more."""
+        self.config.silent.pop(self, None)
         self._forget_deadline()
         super().connection_lost(exc)
+
+    def give_way(self) -> None:
+        """Close, since another needs the place, and nothing is in hand here."""
+        self.config.silent.pop(self, None)
+        self.connections.discard(self)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Another request begins."""
@@ -68,6 +106,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_past_head = False
         self._head_bytes = 0
         self._framing_bytes = 0
+        self.config.silent.pop(self, None)
         self._forget_deadline()
         super().on_headers_complete()
         # The request has its list. What comes after the body are trailers, and nobody here reads those.
@@ -82,6 +121,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is whole, trailers included."""
         self._in_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out, and the connection silent until the next request."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self.config.silent[self] = None
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then judge what is left unfinished."""
@@ -98,10 +143,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def _judge_head(self, data: bytes) -> None:
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.write(_TOO_LARGE % (len(_PROBLEM), _PROBLEM))
-            self.transport.close()
+            self._refuse(*_HEAD_TOO_LARGE)
         elif self._head_deadline is None:
-            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._head_deadline = self.loop.call_later(self.config.limits.head_seconds, self._give_up)
 
     def _judge_framing(self, data: bytes) -> None:
         # Nothing is saved up, so that the trailers of a long body are not allowed to be longer than others.
@@ -109,6 +153,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._framing_bytes = max(0, self._framing_bytes + len(data) - self._body_bytes - free_bytes)
         if self._framing_bytes > MAX_FRAMING_BYTES:
             self.transport.close()
+
+    def _refuse(self, status: bytes, problem: bytes) -> None:
+        head = (
+            b"%b\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head % (status, len(problem)) + problem)
+        self.transport.close()
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

@@ -14,6 +14,7 @@ from shared.errors import (
     RefusedError,
     SpoolUnavailableError,
     TooLargeError,
+    UnavailableError,
     UnknownProviderError,
     UnusableBodyError,
 )
@@ -44,6 +45,10 @@ class TooSlowError(RefusedError):
 
     status = 408
     title = "Body too slow"
+
+
+class BusyError(UnavailableError):
+    """As much as may be is in hand already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,13 @@ PROBLEMS: Mapping[type[BaseException], Problem] = {
         "/problems/not-stored",
         503,
         "Cannot be stored now",
+        "the callback was not stored: send it again after the time in Retry-After",
+        again=True,
+    ),
+    BusyError: Problem(
+        "/problems/busy",
+        503,
+        "Too many requests at once",
         "the callback was not stored: send it again after the time in Retry-After",
         again=True,
     ),

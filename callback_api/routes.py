@@ -13,11 +13,13 @@ from urllib.parse import parse_qsl
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from callback_api.admission import Admission, Place
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies, Stored, accept
 from callback_api.limits import Body, DisconnectedError
 from callback_api.responses import (
     PROBLEMS,
+    BusyError,
     Problem,
     Reply,
     accepted,
@@ -69,7 +71,9 @@ class CallbackRoute:
         guard: Guard,
         copies: RefusedCopies,
         clock: Clock,
+        admission: Admission,
         max_body_bytes: int,
+        body_seconds: float,
         retry_after_seconds: float,
     ) -> None:
         self._providers = providers
@@ -77,17 +81,20 @@ class CallbackRoute:
         self._guard = guard
         self._copies = copies
         self._clock = clock
+        self._admission = admission
         self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
         self._retry_after_seconds = retry_after_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its first byte to the answer."""
         course = _Course(time.perf_counter())
         headers = _headers(scope)
-        body = Body(receive, headers.get("content-length", ""), self._max_body_bytes)
+        body = Body(receive, headers.get("content-length", ""), self._max_body_bytes, self._body_seconds)
         try:
             if scope["method"] == "POST":
-                answer = await self._take(scope, headers, body, course)
+                with self._admission.place() as place:
+                    answer = await self._take(scope, headers, body, place, course)
             else:
                 answer = self._handshake(scope, headers)
                 body.is_complete = True  # Whatever a probe carries is not looked at.
@@ -108,13 +115,15 @@ class CallbackRoute:
             await body.discard()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _take(self, scope: Scope, headers: dict[str, str], body: Body, course: _Course) -> Reply:
+    async def _take(
+        self, scope: Scope, headers: dict[str, str], body: Body, place: Place, course: _Course
+    ) -> Reply:
         query = _query(scope)
         provider = self._provider(query)
         course.provider = provider.name
         if self._guard.reason is not None:
             raise SpoolUnavailableError(self._guard.reason)
-        content = await body.read()
+        content = await body.read(place)
         course.size_bytes = len(content)
         received_at = self._clock.local()
         callback = Callback(content, headers, query, _address(scope), received_at)
@@ -153,7 +162,7 @@ class CallbackRoute:
         _, status, detail = problem_of(error)
         if isinstance(error, RefusedError):
             self._report("callback.refused", course, status=status, reason=detail)
-        elif isinstance(error, (SpoolUnavailableError, asyncio.CancelledError)):
+        elif isinstance(error, (BusyError, SpoolUnavailableError, asyncio.CancelledError)):
             reason = str(error) or "the grace time is over"
             self._report("callback.unavailable", course, status=status, reason=reason)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from callback_api.app import check_providers, create_app
 from callback_api.garbage import collect_seldom
-from callback_api.protocol import LimitedProtocol
+from callback_api.protocol import ConnectionLimits, LimitedConfig, LimitedProtocol
 from shared.settings import Settings, build_providers
 
 KEEP_ALIVE_SECONDS = 75
@@ -25,14 +26,18 @@ KEEP_ALIVE_SECONDS = 75
 
 WORKER_APP = "callback_api.app:create_app_from_environment"
 
+SPARE_FILES = 128
+"""Files that a worker has open besides its connections: spool folders, sockets, what the libraries need."""
+
 _log = structlog.get_logger()
 
 
-def uvicorn_config(app: Callable[..., Any] | str, settings: Settings, *, workers: int = 1) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Any] | str, settings: Settings, *, workers: int = 1) -> LimitedConfig:
     """How uvicorn serves the door; an `app` given as text names a factory, as several workers need."""
     api = settings.api
-    return uvicorn.Config(
+    return LimitedConfig(
         app,
+        limits=ConnectionLimits(api.max_connections, api.head_timeout, api.retry_after),
         factory=isinstance(app, str),
         host=api.host,
         port=api.port,
@@ -62,6 +67,7 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
         SettingsError: the door may not open.
         SystemExit: the address cannot be had, or a worker did not start.
     """
+    allow_open_files(settings.api.max_connections + SPARE_FILES)
     if workers > 1:
         check_providers(build_providers(settings))
         _run_workers(uvicorn_config(WORKER_APP, settings, workers=workers), fd)
@@ -79,6 +85,22 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raise this process' own limit of open files as far as it may be, and say when that is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning(
+            "api.few_open_files",
+            allowed=allowed,
+            wanted=wanted,
+            reason="raise LimitNOFILE, or lower max_connections under [api]",
+        )
 
 
 def _run_workers(config: uvicorn.Config, fd: int | None) -> None:

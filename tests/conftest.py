@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from sqlalchemy import URL, create_engine, inspect, make_url, text
@@ -19,6 +20,11 @@ from shared.db.session import SCHEMA, Database
 
 SLOWEST_FIRST = ("test_walk.py", "test_kill.py", "test_demo.py", "test_up.py", "test_server.py")
 """Files whose tests start processes; begun first, so that no long one is left over at the end."""
+
+
+# How long an example takes says more about the machine than about the program.
+hypothesis.settings.register_profile("signspool", deadline=None)
+hypothesis.settings.load_profile("signspool")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

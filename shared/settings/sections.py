@@ -134,6 +134,28 @@ class ApiSettings(Section):
     max_body: Size = Field(
         default=MIB, gt=0, description="Bytes of a callback body that are accepted at most."
     )
+    max_requests: int = Field(
+        default=512,
+        ge=1,
+        description="Callbacks that are in hand at once in one worker; above it the door says 503.",
+    )
+    max_in_hand: Size = Field(
+        default=64 * MIB,
+        gt=0,
+        description="Bytes of callback bodies that are in hand at once in one worker; above it the door says "
+        "503.",
+    )
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        description="Connections that one worker has open at once; above it the longest silent is closed.",
+    )
+    head_timeout: Duration = Field(
+        default=30, gt=0, description="Time that the head of a request has to arrive."
+    )
+    body_timeout: Duration = Field(
+        default=60, gt=0, description="Time that the body of a request has to arrive."
+    )
     retry_after: Duration = Field(
         default=30,
         description="Time after which a provider is asked to come back when nothing can be stored.",
@@ -146,6 +168,14 @@ class ApiSettings(Section):
         description="Addresses or networks of reverse proxies whose X-Forwarded-For is believed.",
         examples=[["127.0.0.1", "10.0.0.0/8"]],
     )
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_in_hand < self.max_body:
+            raise ValueError(
+                "max_in_hand is less than max_body, so that the largest body never fits: raise it"
+            )
+        return self
 
 
 class MirrorSettings(Section):

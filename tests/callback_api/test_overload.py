@@ -1,0 +1,114 @@
+"""Too much at once, and senders that take their time: a real door, real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.callback_api.door import (
+    BODY,
+    DEADLINE_SECONDS,
+    HEADERS,
+    URL,
+    Process,
+    make_settings,
+    paths,
+    read_all,
+    request_head,
+    running,
+)
+
+LIMITS = """
+max_requests = 3
+max_connections = 6
+head_timeout = "1s"
+body_timeout = "2s"
+retry_after = "7s"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("overload")
+
+
+@pytest.fixture(scope="module")
+def door(folder: Path) -> Iterator[Process]:
+    make_settings(folder, api=LIMITS)
+    with running(folder / "signspool.toml") as process:
+        yield process
+
+
+def connect(door: Process) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", door.port), timeout=DEADLINE_SECONDS)
+
+
+def begin(door: Process, stack: contextlib.ExitStack) -> socket.socket:
+    """A callback whose last byte does not come."""
+    connection = stack.enter_context(connect(door))
+    connection.sendall(request_head(f"Content-Length: {len(BODY)}") + BODY[:-1])
+    return connection
+
+
+def post(door: Process) -> httpx.Response:
+    return httpx.post(door.base_url + URL, content=BODY, headers=HEADERS, timeout=DEADLINE_SECONDS)
+
+
+def test_slow_senders_cannot_hold_the_door(door: Process, folder: Path) -> None:
+    """They have all the places there are; honest callbacks are taken at once, and the slowest is told 503."""
+    before = len(paths(folder / "data"))
+    with contextlib.ExitStack() as stack:
+        slow = [begin(door, stack) for _ in range(3)]
+        started = time.monotonic()
+        assert [post(door).status_code for _ in range(3)] == [200, 200, 200]
+        # Less than their own time limit, so that it was not this which made the room.
+        assert time.monotonic() - started < 2
+        answer = read_all(slow[0])
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"\r\nretry-after: 7\r\n" in answer
+        problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert problem["type"] == "/problems/busy"
+    assert len(paths(folder / "data")) == before + 3
+
+
+def test_a_body_of_one_byte_a_second_ends_with_408(door: Process) -> None:
+    with contextlib.ExitStack() as stack:
+        assert read_all(begin(door, stack)).startswith(b"HTTP/1.1 408")
+
+
+def test_silent_connections_give_way_to_those_that_speak(door: Process) -> None:
+    """As many as there may be are open and say nothing, or only half a head."""
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connect(door)) for _ in range(6)]
+        silent[1].sendall(b"POST /api/callback HTTP/1.1\r\nHo")
+        assert post(door).status_code == 200
+        assert read_all(silent[0]) == b""
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(door: Process) -> None:
+    with connect(door) as connection:
+        connection.sendall(b"POST /api/callback HTTP/1.1\r\nHo")
+        assert read_all(connection) == b""
+
+
+def test_connections_that_are_all_at_work_are_not_closed_for_a_newcomer(door: Process) -> None:
+    """The newcomer is told 503, and when to come again."""
+    with contextlib.ExitStack() as stack:
+        # Answered already and closing, but each still sends: five with a refused body, one with a good one.
+        busy = [stack.enter_context(connect(door)) for _ in range(6)]
+        for connection in busy:
+            connection.sendall(request_head("Content-Length: 100", url="/api/callback?provider=none"))
+        for connection in busy:
+            assert connection.recv(12) == b"HTTP/1.1 400"
+        with connect(door) as newcomer:
+            answer = read_all(newcomer)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"\r\nretry-after: 7\r\n" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/busy"
