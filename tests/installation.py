@@ -70,6 +70,9 @@ class Installation:
         if "api" in tiers:
             self.wait(self.is_ready, "the door to be ready")
 
+    def pid(self, tier: str) -> int:
+        return self._processes[tier].pid
+
     def kill(self, tier: str) -> None:
         """End a tier as a power switch would."""
         process = self._processes.pop(tier)

@@ -1,0 +1,71 @@
+"""Makes system calls of a running process fail or dawdle, from outside, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ATTACH_SECONDS = 20.0
+
+needs_strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace, which makes system calls fail, is not installed"
+)
+
+
+@contextmanager
+def injected(task: int, *faults: str, follow: bool = False) -> Iterator[None]:
+    """Have faults in the system calls of a thread, or with `follow` of all threads of a process.
+
+    A fault is written as strace takes it: `fsync,fdatasync:error=EIO:when=2+3`.
+    """
+    calls = ",".join(fault.partition(":")[0] for fault in faults)
+    injections = [argument for fault in faults for argument in ("-e", f"inject={fault}")]
+    with _traced(task, ["-e", f"trace={calls}", *injections], "/dev/null", follow=follow):
+        yield
+
+
+def thread_that_calls(process: int, calls: str, act: Callable[[], object], folder: Path) -> int:
+    """The thread of a process that makes one of some system calls while `act` runs."""
+    output = folder / "calls.trace"
+    with _traced(process, ["-e", f"trace={calls}"], str(output), follow=True):
+        act()
+    found = re.search(rf"^(\d+) +(?:{calls.replace(',', '|')})\(", output.read_text(), re.MULTILINE)
+    assert found is not None, f"nobody called {calls}"
+    return int(found[1])
+
+
+@contextmanager
+def _traced(task: int, what: list[str], output: str, *, follow: bool) -> Iterator[None]:
+    command = ["strace", "-qq", "-o", output, *what, *(["-f"] if follow else []), "-p", str(task)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_until_attached(task, tracer, follow=follow)
+        yield
+    finally:
+        tracer.send_signal(signal.SIGTERM)
+        tracer.communicate(timeout=ATTACH_SECONDS)
+
+
+def _wait_until_attached(task: int, tracer: subprocess.Popen[str], *, follow: bool) -> None:
+    deadline = time.monotonic() + ATTACH_SECONDS
+    while not all(_is_traced(thread) for thread in (_threads(task) if follow else [task])):
+        if tracer.poll() is not None:
+            pytest.skip(f"tracing is not permitted here: {tracer.communicate()[1].strip()[:80]}")
+        assert time.monotonic() < deadline, "strace did not attach"
+        time.sleep(0.01)
+
+
+def _threads(process: int) -> list[int]:
+    return [int(path.name) for path in Path(f"/proc/{process}/task").iterdir()]
+
+
+def _is_traced(task: int) -> bool:
+    return "TracerPid:\t0\n" not in Path(f"/proc/{task}/status").read_text()
