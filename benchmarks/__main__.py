@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, Reach
 
-MEASURES = ("door", "recording", "backlog", "latency", "large_file")
+MEASURES = ("syncs", "door", "recording", "backlog", "latency", "large_file")
 """Modules of this package; each has `measure(*, quick: bool) -> list[Figure]`."""
+
+_SIGNS = {Reach.AT_LEAST: "≥", Reach.AT_MOST: "≤"}
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,15 +61,17 @@ def machine() -> dict[str, object]:
 
 def table_of(figures: Sequence[Figure]) -> Table:
     """The figures for people."""
-    table = Table(title="signspool, measured on this machine")
-    for heading in ("what", "figure", "range", "goal", "measured", "compared with"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="signspool, measured on this machine", box=SIMPLE_HEAD, show_lines=True)
+    table.add_column("what", ratio=3)
+    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("goal", no_wrap=True)
+    table.add_column("measured, and beside it", ratio=2)
     for figure in figures:
-        goal = "" if figure.goal is None else f"{figure.reach} {figure.goal:g}"
+        goal = "" if figure.goal is None else f"{_SIGNS[figure.reach]} {figure.goal:g} {figure.unit}"
         colour = "green" if figure.is_met else "red"
-        spread = "" if figure.spread is None else f"{figure.spread[0]:.3g} to {figure.spread[1]:.3g}"
         value = f"[{colour}]{figure.value:.3g} {figure.unit}[/{colour}]"
-        table.add_row(figure.name, value, spread, goal, figure.measured, figure.compared)
+        beside = f"\n{figure.compared}" if figure.compared else ""
+        table.add_row(figure.name, value, goal, figure.measured + beside)
     return table
 
 

@@ -34,7 +34,7 @@ def sync_file_system(descriptor: int) -> None:
 
 def can_sync_file_system(descriptor: int) -> bool:
     """Whether `sync_file_system` can be relied on where an open file lies: for its work and its errors."""
-    return _kernel_reports_errors(os.uname().release) and _type_of(descriptor) in _WHOLE_SYNC_TYPES
+    return reports_errors(os.uname().release) and _type_of(descriptor) in _WHOLE_SYNC_TYPES
 
 
 def _type_of(descriptor: int) -> int:
@@ -46,6 +46,7 @@ def _type_of(descriptor: int) -> int:
 
 
 @functools.cache
-def _kernel_reports_errors(release: str) -> bool:
+def reports_errors(release: str) -> bool:
+    """Whether a kernel of this release reports every failure of `sync_file_system`."""
     found = re.match(r"(\d+)\.(\d+)", release)
     return found is not None and (int(found[1]), int(found[2])) >= _REPORTS_ERRORS_SINCE
