@@ -18,7 +18,7 @@ from pathlib import Path
 
 from shared.disk import can_sync_file_system, sync_file_system
 from shared.errors import SpoolUnavailableError
-from shared.spool import Entry, Folder, Spool, make_folder, sync_folder, unavailable
+from shared.spool import Entry, Folder, Spool, make_folder, sync_folder
 
 SMALLEST_SHARED_SYNC = 4
 """Files from which on one sync of the whole file system is quicker than one sync for each; measured."""
@@ -83,10 +83,9 @@ class GroupCommit:
             by_folder.setdefault((file.folder, file.entry.day), []).append(file)
         for (folder, day), group in by_folder.items():
             try:
-                with unavailable("store the callback"):
-                    durable = any(file.durable for file in group)
-                    self._commit_to(self._day_folder(folder, day, durable=durable), group)
-            except (SpoolUnavailableError, FileNotFoundError) as error:
+                durable = any(file.durable for file in group)
+                self._commit_to(self._day_folder(folder, day, durable=durable), group)
+            except (SpoolUnavailableError, OSError) as error:
                 self.give_up(group, error)
                 # The next group begins with folders opened anew: after a remount the old ones may lead
                 # to another place than their paths.
@@ -94,10 +93,9 @@ class GroupCommit:
 
     def give_up(self, files: Sequence[NewFile], error: Exception) -> None:
         """Mark files as failed, and remove what lies of them under `.tmp/`."""
-        if not isinstance(error, SpoolUnavailableError):
-            error = SpoolUnavailableError(f"cannot store the callback: {error}")
+        failure = _not_stored(error)
         for file in files:
-            file.error = file.error or error
+            file.error = file.error or failure
             if file.is_written and self._home_descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.unlink(file.entry.name, dir_fd=self._home_descriptor)
@@ -115,25 +113,13 @@ class GroupCommit:
         shared_sync = durable and target.syncs_whole and len(group) >= SMALLEST_SHARED_SYNC
         for file in group:
             try:
-                with unavailable("store the callback"):
-                    self._write(home, file, sync=file.durable and not shared_sync)
+                _write(home, file, sync=file.durable and not shared_sync)
             except SpoolUnavailableError as error:
                 self.give_up([file], error)
         written = [file for file in group if file.error is None]
         if shared_sync:
             sync_file_system(target.descriptor)
         self._place(home, target, written)
-
-    def _write(self, home: int, file: NewFile, *, sync: bool) -> None:
-        descriptor = os.open(file.entry.name, _CREATE, _FILE_MODE, dir_fd=home)
-        file.is_written = True
-        try:
-            if os.write(descriptor, file.data) != len(file.data):
-                raise SpoolUnavailableError("cannot store the callback: the disk took only a part of it")
-            if sync:
-                os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _place(self, home: int, target: _DayFolder, files: Sequence[NewFile]) -> None:
         """Rename written files to where everybody sees them, durably or not at all."""
@@ -198,6 +184,38 @@ class GroupCommit:
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
             self._home = None
+
+
+def _write(home: int, file: NewFile, *, sync: bool) -> None:
+    """Write one file.
+
+    Raises:
+        SpoolUnavailableError: it cannot be made or written, which is its own trouble.
+        OSError: it cannot be synced, which is everybody's.
+    """
+    try:
+        descriptor = os.open(file.entry.name, _CREATE, _FILE_MODE, dir_fd=home)
+    except OSError as error:
+        raise _not_stored(error) from error
+    file.is_written = True
+    try:
+        try:
+            written_bytes = os.write(descriptor, file.data)
+        except OSError as error:
+            raise _not_stored(error) from error
+        if written_bytes != len(file.data):
+            raise SpoolUnavailableError("cannot store the callback: the disk took only a part of it")
+        if sync:
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_stored(error: Exception) -> SpoolUnavailableError:
+    if isinstance(error, SpoolUnavailableError):
+        return error
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return SpoolUnavailableError(f"cannot store the callback: {reason}")
 
 
 def remove_leftovers(temporary: Path) -> None:

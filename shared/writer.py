@@ -37,6 +37,11 @@ class SpoolWriter:
         remove_leftovers(self._spool.temporary)
         self._thread.start()
 
+    @property
+    def thread_id(self) -> int:
+        """The kernel's number of the thread, 0 before the start: what `top -H` and tracers show."""
+        return self._thread.native_id or 0
+
     def close(self) -> None:
         """Write what was handed over, then stop."""
         with self._wake:

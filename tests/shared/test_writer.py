@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from shared.clock import Clock
-from shared.commit import remove_leftovers
+from shared.commit import SMALLEST_SHARED_SYNC, remove_leftovers
 from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 from shared.writer import SpoolWriter
+from tests.faults import injected, needs_strace
 
-REPOSITORY = Path(__file__).parents[2]
 DAY = "2041-11-21"
 AT = datetime(2041, 11, 21, 12, tzinfo=UTC)
 
@@ -69,7 +69,7 @@ class Told:
 
 def files(spool: Spool) -> list[str]:
     """Names of the files that anybody could see, and of those under `.tmp/`."""
-    visible = [path.name for path in spool.folder(Folder.SPOOL).rglob("*") if path.is_file()]
+    visible = [path.name for path in spool.root.glob("*/2041-*/*") if path.is_file()]
     return sorted(visible + [f".tmp/{path.name}" for path in spool.temporary.rglob("*") if path.is_file()])
 
 
@@ -232,44 +232,57 @@ def test_no_more_than_two_days_of_a_folder_stay_open(spool: Spool, writer: Spool
     assert len([path for path in opened if path.is_relative_to(spool.folder(Folder.SPOOL))]) == 2
 
 
-_SCRIPT = """
-import sys, threading
-from pathlib import Path
-from shared.clock import Clock
-from shared.spool import Entry, Folder, Spool
-from shared.writer import SpoolWriter
-writer = SpoolWriter(Spool(Path(sys.argv[1]), Clock()))
-writer.start()
-for name in ("1.json", "2.json", "3.json"):
-    told = threading.Event()
-    def tell(error):
-        print(name, "failed" if error else "stored", flush=True)
-        told.set()
-    writer.submit(Folder.SPOOL, Entry("2041-11-21", name), b"{}", tell)
-    told.wait()
-writer.close()
-"""
+class Group:
+    """Holds the writer back until several files are handed over, so that they make up one group."""
+
+    def __init__(self, writer: SpoolWriter) -> None:
+        self._writer = writer
+        self._go = threading.Event()
+
+    def __enter__(self) -> None:
+        started = threading.Event()
+
+        def hold(_error: SpoolUnavailableError | None) -> None:
+            started.set()
+            self._go.wait()
+
+        self._writer.submit(Folder.REFUSED, Entry(DAY, "held.json"), b"", hold, durable=False)
+        assert started.wait(20)
+
+    def __exit__(self, *_error: object) -> None:
+        self._go.set()
 
 
-@pytest.mark.skipif(
-    shutil.which("strace") is None, reason="strace, which makes system calls fail, is not installed"
-)
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "fdatasync:error=EIO:when=2",
-        # The first two are of the folders that are made on the way to the first file.
-        "fsync:error=EIO:when=3",
-        "rename,renameat,renameat2:error=ENOSPC:when=2",
-    ],
-)
-def test_a_failing_disk_gives_up_one_file_and_leaves_nothing_of_it(spool: Spool, fault: str) -> None:
-    """The kernel itself reports the failure; the next file is stored again."""
-    command = ["strace", "-f", "-o", str(spool.root / "trace"), "-e", f"inject={fault}"]
-    script = [sys.executable, "-c", _SCRIPT, str(spool.root)]
-    done = subprocess.run([*command, *script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if "ptrace" in done.stderr.lower():
-        pytest.skip(f"tracing is not permitted here: {done.stderr.strip()[:80]}")
-    said = dict(line.split() for line in done.stdout.splitlines())
-    assert list(said.values()).count("failed") == 1, done.stderr
-    assert files(spool) == sorted(name for name, what in said.items() if what == "stored")
+@needs_strace
+@pytest.mark.parametrize("size", [1, SMALLEST_SHARED_SYNC - 1, SMALLEST_SHARED_SYNC, 20])
+@pytest.mark.parametrize("fault", ["fdatasync,syncfs:error=EIO:when=1", "fsync:error=EIO:when=1"])
+def test_a_failed_sync_fails_its_whole_group_and_nothing_of_it_is_left(
+    spool: Spool, writer: SpoolWriter, fault: str, size: int
+) -> None:
+    """Nobody can tell whose data it was. The kernel itself reports the failure; the next group is stored."""
+    told = Told()
+    told.submit(writer, "before.json")
+    told.wait(1)
+    names = [f"{number}.json" for number in range(size)]
+    with injected(writer.thread_id, fault):
+        with Group(writer):
+            for name in names:
+                told.submit(writer, name)
+        heard = told.wait(1 + size)
+    assert all(isinstance(heard[name], SpoolUnavailableError) for name in names)
+    assert files(spool) == ["before.json", "held.json"]
+    for name in names:
+        told.submit(writer, f"again-{name}")
+    assert {error for name, error in told.wait(1 + 2 * size).items() if "again" in name} == {None}
+
+
+@needs_strace
+def test_a_file_that_cannot_be_renamed_takes_its_group_back(spool: Spool, writer: SpoolWriter) -> None:
+    told = Told()
+    with injected(writer.thread_id, "rename,renameat,renameat2:error=ENOSPC:when=3"):
+        with Group(writer):
+            for number in range(5):
+                told.submit(writer, f"{number}.json")
+        heard = told.wait(5)
+    assert all(isinstance(error, SpoolUnavailableError) for error in heard.values())
+    assert [name for name in files(spool) if not name.startswith("held")] == []
