@@ -12,6 +12,7 @@ from processor.destinations import build_destinations
 from processor.destinations._base import Destination
 from processor.inhand import InHand
 from processor.lanes import Lane, LaneSettings
+from processor.means import Means
 from processor.mirror import Mirror
 from processor.outside import Outside
 from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
@@ -27,6 +28,8 @@ from shared.settings import Settings, build_providers
 from shared.spool import Folder, Spool
 
 IN_HAND = ".in-hand.json"
+_SILENCE_SECONDS = 15.0
+"""No statement of the daemon takes nearly as long on a database that works."""
 
 
 @asynccontextmanager
@@ -35,13 +38,11 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
 
     Raises:
         SpoolUnavailableError: the spool has no marker.
-        SchemaError: the tables are of another version; the message says what to type.
-        DatabaseUnavailableError: the database does not answer.
     """
     clock = clock or Clock.in_zone(settings.spool.timezone)
     spool = Spool(settings.spool.root, clock)
     spool_id = spool.id()
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, silence_seconds=_SILENCE_SECONDS)
     mirror = _mirror(settings)
     providers = build_providers(settings)
     make_outside = partial(
@@ -53,7 +54,6 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     outsides = {name: make_outside(name, origins=provider.origins) for name, provider in providers.items()}
     destinations = build_destinations(settings.destinations, outside_factory=make_outside, clock=clock)
     try:
-        database.check_schema()
         yield _daemon(
             settings,
             spool=spool,
@@ -101,6 +101,7 @@ def _daemon(
         max_file_bytes=options.max_file,
     )
     lanes: list[Lane] = []
+    means = Means()
 
     def wake_all() -> None:
         for lane in lanes:
@@ -121,6 +122,7 @@ def _daemon(
                 settler=settler,
                 breaker=breaker,
                 settings=_lane_settings(settings, name),
+                means=means,
                 wake_all=wake_all,
                 now=spool.clock.now,
             )
@@ -150,6 +152,7 @@ def _daemon(
             },
         ),
         lanes=lanes,
+        means=means,
         sweep_seconds=options.sweep,
         grace_seconds=options.grace,
     )

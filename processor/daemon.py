@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,13 @@ import structlog
 from processor import outbox
 from processor.download import remove_leftovers
 from processor.lanes import Lane
+from processor.means import Means
 from processor.pipeline import Pipeline, Tally, TooManyBadError
 from processor.retention import Retention
 from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
-from shared.errors import UnavailableError
+from shared.errors import SchemaError, UnavailableError
 from shared.spool import Folder, Spool
 
 log = structlog.get_logger()
@@ -34,8 +35,9 @@ LOCK = ".processor.lock"
 _SPARE_THREADS = 8
 _STANDBY_LOOK_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_PAUSE_SECONDS = 4.0
 _BAD_STREAK_PAUSE_SECONDS = 60.0
+_RECORDING = "recording"
 
 
 @dataclass(slots=True)
@@ -49,11 +51,20 @@ class Daemon:
     settler: Settler
     retention: Retention
     lanes: list[Lane]
+    means: Means
     sweep_seconds: float
     grace_seconds: float
+    _grace_ends_at: float = field(default=0.0, init=False)
+    """On the loop's clock, once told to stop."""
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT; then end what is in hand, within the grace time."""
+        """Work until SIGTERM or SIGINT; then end what is in hand, within the grace time.
+
+        Spool and database may be away, at the start too.
+
+        Raises:
+            SchemaError: the tables are of another version at the start; the message says what to type.
+        """
         loop = asyncio.get_running_loop()
         # Enough for every lane to hang with all it may do at once, and the rest still to go on.
         threads = _SPARE_THREADS + sum(2 * lane.concurrency for lane in self.lanes)
@@ -71,7 +82,8 @@ class Daemon:
         SIGTERM and SIGINT end it early; what is in hand then has the grace time.
 
         Raises:
-            UnavailableError: spool or database are away, or another processor works on this spool.
+            UnavailableError: spool or database are away, the tables are of another version, or another
+                processor works on this spool.
         """
         stop, stopping = asyncio.Event(), threading.Event()
         self._end_on_signal(stop, stopping)
@@ -91,13 +103,19 @@ class Daemon:
 
     def _end_on_signal(self, stop: asyncio.Event, stopping: threading.Event) -> None:
         def end() -> None:
+            if stop.is_set():
+                return
             log.info("processor.stopping", grace_seconds=self.grace_seconds)
             stop.set()
             stopping.set()
             self._wake_lanes()
+            self._grace_ends_at = loop.time() + self.grace_seconds
+            # A database that hangs keeps nobody longer than that.
+            loop.call_at(self._grace_ends_at, self.database.give_up)
 
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, end)
+            loop.add_signal_handler(number, end)
 
     def _wake_lanes(self) -> None:
         for lane in self.lanes:
@@ -131,24 +149,30 @@ class Daemon:
             for lane in self.lanes:
                 group.create_task(lane.run(stop))
             await self._look_again_and_again(look, stop, stopping)
-        async with asyncio.timeout(self.grace_seconds + 5):
-            await asyncio.gather(*(lane.drain(self.grace_seconds) for lane in self.lanes))
+        left_seconds = max(0.0, self._grace_ends_at - loop.time())
+        async with asyncio.timeout(left_seconds + 5):
+            await asyncio.gather(*(lane.drain(left_seconds) for lane in self.lanes))
 
     async def _until_prepared(self, stop: asyncio.Event) -> bool:
         """Get ready, for as long as spool or database are away; False when told to stop meanwhile."""
-        pause = _Pause()
+        pause = _Pause(self.means)
         while not stop.is_set():
             try:
                 await asyncio.to_thread(self._prepare)
+            except SchemaError:
+                # Somebody has to type something first.
+                raise
             except UnavailableError as error:
                 pause.complain(error)
                 await _sleep(stop, pause.next_seconds())
             else:
+                pause.over()
                 return True
         return False
 
     def _prepare(self) -> None:
         """What a start does once: take over from the process before us."""
+        self.database.check_schema()
         self.pipeline.in_hand.after_start()
         for day in _folders(self.spool.files):
             remove_leftovers(day)
@@ -162,7 +186,7 @@ class Daemon:
     async def _look_again_and_again(
         self, look: asyncio.Event, stop: asyncio.Event, stopping: threading.Event
     ) -> None:
-        pause = _Pause()
+        pause = _Pause(self.means)
         swept_at = self.spool.clock.monotonic()
         while not stop.is_set():
             look.clear()
@@ -187,18 +211,16 @@ class Daemon:
 
 
 class _Pause:
-    """How long to wait while our own means are gone; complains once, and says once that it is over."""
+    """How long to wait while our own means are gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, means: Means) -> None:
+        self._means = means
         self._seconds = _FIRST_PAUSE_SECONDS
-        self._gone = False
         self._bad_streak = False
 
     def complain(self, error: UnavailableError) -> None:
         self._bad_streak = isinstance(error, TooManyBadError)
-        if not self._gone or self._bad_streak:
-            log.error("processor.unavailable", error=str(error))
-        self._gone = True
+        self._means.missed(_RECORDING, error, alarm=self._bad_streak)
 
     def next_seconds(self) -> float:
         if self._bad_streak:
@@ -207,9 +229,7 @@ class _Pause:
         return seconds
 
     def over(self) -> None:
-        if self._gone:
-            log.info("processor.available")
-        self._gone = False
+        self._means.found(_RECORDING)
         self._seconds = _FIRST_PAUSE_SECONDS
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from processor import outbox
 from processor.breaker import Breaker
+from processor.means import Means
 from processor.outbox import Leased
 from processor.settle import Settler
 from processor.work import Worker
@@ -32,8 +33,6 @@ from shared.errors import (
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_UNAVAILABLE_PAUSE_SECONDS = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
@@ -45,6 +44,8 @@ class LaneSettings:
     attempts: int
     backoff_base_seconds: float
     backoff_cap_seconds: float
+    away_pause_seconds: float = 2.0
+    """Between two tries while our own means are gone."""
 
 
 class Lane:
@@ -59,6 +60,7 @@ class Lane:
         settler: Settler,
         breaker: Breaker,
         settings: LaneSettings,
+        means: Means,
         wake_all: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
@@ -68,11 +70,12 @@ class Lane:
         self._worker = worker
         self._settler = settler
         self._settings = settings
+        self._means = means
         self._wake_all = wake_all
         self._now = now
         self._wake = asyncio.Event()
         self._working: dict[int, asyncio.Task[None]] = {}
-        self._unavailable = False
+        self._lease_unknown = False
 
     def wake(self) -> None:
         """Something may be due."""
@@ -98,29 +101,38 @@ class Lane:
         room = self.breaker.allowance(self._settings.concurrency - len(self._working))
         if room <= 0:
             return 0
+        in_hand = frozenset(self._working)
         try:
-            taken = await self._in_database(
-                lambda connection: outbox.lease(
-                    connection,
-                    self.name,
-                    room,
-                    spool_id=self._worker.spool_id,
-                    now=self._now(),
-                    lease_seconds=self._settings.lease_seconds,
-                    least_tried_first=self.breaker.is_open,
-                )
-            )
+            taken = await self._in_database(lambda connection: self._lease(connection, room, in_hand))
         except UnavailableError as error:
-            self._note_unavailable(error)
-            await asyncio.sleep(_UNAVAILABLE_PAUSE_SECONDS)
+            # The connection may have been lost while the lease was committed.
+            self._lease_unknown = True
+            self._means.missed(self.name, error)
+            await self._sleep(self._settings.away_pause_seconds)
             return 0
-        self._note_available()
+        self._lease_unknown = False
+        self._means.found(self.name)
         for leased in taken:
             self.breaker.begin()
             task = asyncio.create_task(self._do(leased))
             self._working[leased.id] = task
             task.add_done_callback(partial(self._finished, leased.id))
         return len(taken)
+
+    def _lease(self, connection: Connection, room: int, in_hand: frozenset[int]) -> list[Leased]:
+        spool_id = self._worker.spool_id
+        if self._lease_unknown:
+            outbox.disown(connection, self.name, in_hand, spool_id=spool_id)
+        return outbox.lease(
+            connection,
+            self.name,
+            room,
+            spool_id=spool_id,
+            now=self._now(),
+            lease_seconds=self._settings.lease_seconds,
+            least_tried_first=self.breaker.is_open,
+            in_hand=in_hand,
+        )
 
     async def drain(self, grace_seconds: float, stop: asyncio.Event | None = None) -> None:
         """Let what is in hand end.
@@ -151,7 +163,7 @@ class Lane:
         try:
             note = await self._worker.do(leased)
             # What was done is written down however long the database takes to come back.
-            spare = await self._write(note)
+            spare = await self._write(leased, note)
             if spare:
                 await asyncio.to_thread(self._worker.forget_files, spare)
         except asyncio.CancelledError:
@@ -172,12 +184,14 @@ class Lane:
         match error:
             case UnavailableError():
                 self.breaker.abandoned()
-                self._note_unavailable(error)
+                self._means.missed(_part(leased), error)
                 await self._give_back(leased)
             case WaitingError():
                 self.breaker.abandoned()
                 log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
-                await self._write(lambda connection: outbox.let_wait(connection, leased, reason, self._now()))
+                await self._write(
+                    leased, lambda connection: outbox.let_wait(connection, leased, reason, self._now())
+                )
             case HeldError():
                 if isinstance(error.__cause__, TransientError):
                     self._failed()
@@ -202,9 +216,10 @@ class Lane:
 
     async def _give_back(self, leased: Leased) -> None:
         await self._write(
+            leased,
             lambda connection: outbox.give_back(
-                connection, leased, now=self._now(), delay_seconds=_UNAVAILABLE_PAUSE_SECONDS
-            )
+                connection, leased, now=self._now(), delay_seconds=self._settings.away_pause_seconds
+            ),
         )
 
     async def _retry_later(
@@ -227,6 +242,7 @@ class Lane:
             delay = max(delay, min(asked_seconds, settings.backoff_cap_seconds))
         log.warning("delivery.retry", error=error, in_seconds=round(delay, 1), **_fields(leased, self.name))
         await self._write(
+            leased,
             lambda connection: outbox.put_off(
                 connection,
                 leased,
@@ -234,7 +250,7 @@ class Lane:
                 now=self._now(),
                 delay_seconds=delay,
                 without_effect=without_effect,
-            )
+            ),
         )
 
     async def _end(
@@ -245,26 +261,29 @@ class Lane:
         event: str,
     ) -> None:
         log.error(event, reason=reason, **_fields(leased, self.name))
-        await self._write(lambda connection: how(connection, leased, reason))
+        await self._write(leased, lambda connection: how(connection, leased, reason))
         await self._settle(leased)
 
-    async def _write(self, act: Callable[[Connection], T]) -> T:
+    async def _write(self, leased: Leased, act: Callable[[Connection], T]) -> T:
         """Note how an attempt ended, for as long as it takes the database to come back."""
         while True:
             try:
-                return await self._in_database(act)
+                written = await self._in_database(act)
             except UnavailableError as error:
-                self._note_unavailable(error)
-                await asyncio.sleep(_UNAVAILABLE_PAUSE_SECONDS)
+                self._means.missed(_part(leased), error)
+                await asyncio.sleep(self._settings.away_pause_seconds)
+            else:
+                self._means.found(_part(leased))
+                return written
 
     async def _settle(self, leased: Leased) -> None:
         try:
             await asyncio.to_thread(self._settler.settle_event, leased.event_fk)
         except UnavailableError as error:
-            # The scan at the next sweep does it.
-            self._note_unavailable(error)
+            # The scan at the next sweep does it, and complains if it cannot.
+            log.debug("entry.settled_later", error=str(error), **_fields(leased, self.name))
 
-    # Waiting, and the state of our own means
+    # Waiting
 
     def _failed(self) -> None:
         if self.breaker.failed():
@@ -279,6 +298,7 @@ class Lane:
         self._wake.clear()
 
     async def _renew_leases(self) -> None:
+        renewal = f"{self.name} renewal"
         while True:
             await asyncio.sleep(self._settings.lease_seconds / 3)
             if not self._working:
@@ -293,17 +313,9 @@ class Lane:
                     )
                 )
             except UnavailableError as error:
-                self._note_unavailable(error)
-
-    def _note_unavailable(self, error: UnavailableError) -> None:
-        if not self._unavailable:
-            log.error("lane.unavailable", lane=self.name, error=str(error))
-        self._unavailable = True
-
-    def _note_available(self) -> None:
-        if self._unavailable:
-            log.info("lane.available", lane=self.name)
-        self._unavailable = False
+                self._means.missed(renewal, error)
+            else:
+                self._means.found(renewal)
 
     async def _in_database(self, act: Callable[[Connection], T]) -> T:
         def run() -> T:
@@ -311,6 +323,11 @@ class Lane:
                 return act(connection)
 
         return await asyncio.to_thread(run)
+
+
+def _part(leased: Leased) -> str:
+    """The name of one delivery among the parts that may miss our means."""
+    return f"delivery {leased.id}"
 
 
 def _fields(leased: Leased, lane: str) -> dict[str, object]:

@@ -57,14 +57,20 @@ def lease(
     now: datetime,
     lease_seconds: float,
     least_tried_first: bool = False,
+    in_hand: Collection[int] = (),
 ) -> list[Leased]:
     """Take what is due in a lane, and charge an attempt for each.
 
     The oldest first; or, for the trials of a breaker, what was tried least, so that a few documents with
-    trouble of their own do not keep the lane closed to all others.
+    trouble of their own do not keep the lane closed to all others. What the caller still has `in_hand` is
+    left alone: it may be due after a commit whose answer was lost, and the caller is about to repeat that.
     """
     first = (OutboxRow.attempts,) if least_tried_first else ()
-    due = _due(lane, spool_id, now).order_by(*first, OutboxRow.next_attempt_at, OutboxRow.id)
+    due = (
+        _due(lane, spool_id, now)
+        .where(OutboxRow.id.not_in(in_hand))
+        .order_by(*first, OutboxRow.next_attempt_at, OutboxRow.id)
+    )
     taken: Sequence[Row[Any]] = connection.execute(due.limit(limit)).all()
     if not taken:
         return []
@@ -201,9 +207,19 @@ def put_off(
 
 
 def give_back(connection: Connection, leased: Leased, *, now: datetime, delay_seconds: float = 0.0) -> None:
-    """Our own means failed before anything was sent: nobody is charged."""
+    """Our own means failed before anything was sent: nobody is charged, and no mark says otherwise."""
     later = now + timedelta(seconds=delay_seconds)
-    _update(connection, leased.id, attempts=leased.attempt - 1, next_attempt_at=later, **_NOT_LEASED)
+    as_before = {"attempts": leased.attempt - 1, "sent_at": leased.sent_at, **_NOT_LEASED}
+    _update(connection, leased.id, next_attempt_at=later, **as_before)
+
+
+def disown(connection: Connection, lane: str, in_hand: Collection[int], *, spool_id: str) -> None:
+    """After a lease whose commit was not answered: what it took is due again, and nobody is charged."""
+    connection.execute(
+        update(OutboxRow)
+        .where(OutboxRow.lane == lane, OutboxRow.leased_by == spool_id, OutboxRow.id.not_in(in_hand))
+        .values(attempts=OutboxRow.attempts - 1, **_NOT_LEASED)
+    )
 
 
 def let_wait(connection: Connection, leased: Leased, reason: str, now: datetime) -> None:

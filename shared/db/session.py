@@ -6,21 +6,23 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from shared.db.patience import Patience
+from shared.db.trouble import in_words, is_unavailable
 from shared.errors import DatabaseUnavailableError, SchemaError
 
 SCHEMA = "0001"
 """The version of the tables that this program needs: the name of the newest migration. They sort by age."""
 
 _VERSION_TABLE = "alembic_version"
-_BUSY_TIMEOUT_SECONDS = 30.0
+# Shorter than any grace time, so that a daemon which waits for another's lock still ends in time.
+_BUSY_TIMEOUT_SECONDS = 5.0
 _READING_OPTION = "signspool_reading"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -28,15 +30,23 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 class Database:
     """One database, SQLite or PostgreSQL; safe to use from several threads.
 
-    One that is not ours is left in the modes that its owner chose.
+    One that is not ours is left in the modes that its owner chose. A PostgreSQL that is silent for
+    `silence_seconds` in the middle of a call counts as away; without it, it is waited for.
     """
 
     def __init__(
-        self, url: str | URL, *, busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS, is_ours: bool = True
+        self,
+        url: str | URL,
+        *,
+        busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS,
+        silence_seconds: float | None = None,
+        is_ours: bool = True,
     ) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _engine(self.url, busy_timeout_seconds, is_ours)
+        self._patience = Patience(silence_seconds)
+        self._file = _SameFile(self.url) if self.is_sqlite and is_ours else None
+        self.engine = _engine(self.url, busy_timeout_seconds, is_ours, self._patience)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -48,6 +58,9 @@ class Database:
         """
         with self._unavailable(), self.engine.begin() as connection:
             yield connection
+        if self._file is not None:
+            # Taken away meanwhile, and what was committed with it.
+            self._file.check()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -61,6 +74,10 @@ class Database:
 
     @contextmanager
     def _unavailable(self) -> Iterator[None]:
+        if self._patience.has_ended:
+            raise DatabaseUnavailableError("the program ends and waits for the database no longer")
+        if self._file is not None:
+            self._file.check()
         try:
             yield
         except PoolTimeoutError as error:
@@ -68,7 +85,7 @@ class Database:
         except DBAPIError as error:
             if not is_unavailable(error):
                 raise
-            raise DatabaseUnavailableError(f"the database does not answer: {_first_line(error)}") from error
+            raise DatabaseUnavailableError(in_words(error)) from error
 
     # The schema
 
@@ -120,23 +137,67 @@ class Database:
             "type: signspool db upgrade"
         )
 
+    def give_up(self) -> None:
+        """Wait for no answer any more: each call that does, and each that begins from now on, is refused as
+        unavailable. For the end of a program whose database hangs."""
+        self._patience.end()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
 
-def _engine(url: URL, busy_timeout_seconds: float, is_ours: bool) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url,
-            pool_size=8,
-            max_overflow=8,
-            pool_pre_ping=True,
-            pool_timeout=30,
-            connect_args={"connect_timeout": 10, "application_name": "signspool"}
-            if url.get_backend_name() == "postgresql"
-            else {},
-        )
+class _SameFile:
+    """The file of an SQLite database, known by device and inode from the first time it is seen.
+
+    An open connection goes on writing into a file that was deleted, and a new one makes an empty file in its
+    place; both lose everything without a word.
+    """
+
+    def __init__(self, url: URL) -> None:
+        database = url.database or ""
+        in_memory = database in ("", ":memory:") or database.startswith("file:")
+        self._path = None if in_memory else Path(database).absolute()
+        self._identity: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Return while the file is the one that it was.
+
+        Raises:
+            DatabaseUnavailableError: it is gone, or another lies in its place.
+        """
+        if self._path is None:
+            return
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            if self._identity is None:
+                return
+            raise DatabaseUnavailableError(
+                f"the database file {self._path} was taken away: put it back"
+            ) from None
+        except OSError as error:
+            raise DatabaseUnavailableError(
+                f"the database file {self._path} cannot be looked at: {error.strerror}"
+            ) from error
+        if self._identity is None:
+            self._identity = (found.st_dev, found.st_ino)
+        elif self._identity != (found.st_dev, found.st_ino):
+            raise DatabaseUnavailableError(
+                f"another file lies in the place of the database {self._path}: "
+                "put the one back that was there, or start again to go on with this one"
+            )
+
+
+def _engine(url: URL, busy_timeout_seconds: float, is_ours: bool, patience: Patience) -> Engine:
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        # Only here, since it takes long to load and SQLite needs none of it.
+        from shared.db.postgresql import make_engine  # noqa: PLC0415
+
+        return make_engine(url, patience)
+    if backend != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})
     event.listen(engine, "connect", _prepare_our_sqlite if is_ours else _leave_begin_to_us)
     event.listen(engine, "begin", _begin_immediate)
@@ -161,41 +222,3 @@ def _begin_immediate(connection: Connection) -> None:
     # the busy timeout; taking the write lock at the beginning makes the second one wait instead.
     reading = connection.get_execution_options().get(_READING_OPTION, False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def is_unavailable(error: DBAPIError) -> bool:
-    """Whether an error is the database's own trouble and not the fault of a row."""
-    if error.connection_invalidated or isinstance(error, InterfaceError):
-        return True
-    original: Any = error.orig
-    if isinstance(original, sqlite3.Error):
-        return isinstance(original, sqlite3.OperationalError) and _is_sqlite_trouble(original)
-    state = getattr(original, "sqlstate", None)
-    if state is None:
-        return isinstance(error, OperationalError)
-    # 08 connection, 40 serialisation and deadlock, 53 out of resources, 57 shutdown and cancel, 58 system
-    return state[:2] in ("08", "40", "53", "57", "58") or state == "25006"
-
-
-_SQLITE_TROUBLE = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-    }
-)
-
-
-def _is_sqlite_trouble(error: sqlite3.OperationalError) -> bool:
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_TROUBLE
-
-
-def _first_line(error: DBAPIError) -> str:
-    """What the driver said, without the statement and its parameters, which may hold personal data."""
-    return str(error.orig).strip().partition("\n")[0][:200]

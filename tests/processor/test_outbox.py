@@ -13,6 +13,7 @@ import pytest
 from processor import deliveries, outbox
 from processor.breaker import Breaker
 from processor.lanes import Lane, LaneSettings
+from processor.means import Means
 from processor.outside import Outside
 from processor.work import Worker
 from shared.db.models import State
@@ -85,6 +86,7 @@ class Yard:
             settler=self.workshop.settler(),
             breaker=Breaker(failures=100, pause_seconds=30, monotonic=clock.monotonic),
             settings=LaneSettings(**settings),
+            means=Means(),
             wake_all=lambda: None,
             now=clock.now,
         )
