@@ -40,14 +40,19 @@ class Breaker:
         """An attempt begins; on an open breaker it is the trial."""
         self._trial = self.is_open
 
-    def succeeded(self) -> None:
-        """The peer works."""
+    def succeeded(self) -> bool:
+        """The peer works; tells whether that closed the breaker."""
+        was_open = self.is_open
         self._failures = 0
         self._trial = False
         self._pause_seconds = self._first_pause_seconds
+        return was_open
 
-    def failed(self) -> bool:
-        """The peer failed; tells whether that opened the breaker."""
+    def failed(self, asked_seconds: float = 0.0) -> bool:
+        """The peer failed; tells whether that opened the breaker.
+
+        `asked_seconds` is the time that the peer asked to be left alone: an open breaker pauses no shorter.
+        """
         was_open = self.is_open
         self._failures += 1
         if self._trial:
@@ -56,7 +61,8 @@ class Breaker:
             )
         self._trial = False
         if self.is_open:
-            self._open_until = self._monotonic() + self._pause_seconds
+            pause_seconds = max(self._pause_seconds, asked_seconds)
+            self._open_until = max(self._open_until, self._monotonic() + pause_seconds)
         return self.is_open and not was_open
 
     def abandoned(self) -> None:

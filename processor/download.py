@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +33,9 @@ __all__ = ["Outside", "StoredFile", "Streamed", "fetch_files", "remove_leftovers
 
 T = TypeVar("T")
 
-_ERROR_BODY_BYTES = 64 * 1024
+_PARTIAL = 206
+_BLOCK_BYTES = 512 * 1024
+"""What is gathered of an answer before a thread writes it to disk."""
 _SHORTEST_SECRET = 6
 """Shorter words of a request's headers are no secrets, and messages have to stay readable."""
 _JSON_FACTOR = 16
@@ -56,6 +59,9 @@ class Streamed(Protocol):
 
     def chunks(self) -> AsyncGenerator[bytes]:
         """The body in pieces."""
+
+    async def beginning(self) -> bytes:
+        """The beginning of the body of an answer that is no success, for a message."""
 
 
 class Outside(Protocol):
@@ -161,23 +167,16 @@ async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
     ) as streamed:
         status, headers = streamed.status, streamed.headers
         if not 200 <= status < 300:
-            return Answer(status, headers, await _beginning(streamed))
+            return Answer(status, headers, await streamed.beginning())
+        if status == _PARTIAL:
+            raise TransientError(
+                "the provider sent a part where the whole was asked for: it is fetched again"
+            )
         if request.into is Into.FILE:
             return Answer(status, headers, files=(await _receive_file(streamed, landing),))
         parts = await _receive_json(streamed, landing)
     # The time limit of the answer does not cover the unpacking.
     return Answer(status, headers, files=await _in_thread(lambda: _with_entries(parts, landing)))
-
-
-async def _beginning(streamed: Streamed) -> bytes:
-    """The beginning of an answer that is no success, for a message."""
-    body = bytearray()
-    async with aclosing(streamed.chunks()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) >= _ERROR_BODY_BYTES:
-                break
-    return bytes(body[:_ERROR_BODY_BYTES])
 
 
 async def _receive_file(streamed: Streamed, landing: Landing) -> FetchedFile:
@@ -208,16 +207,22 @@ async def _receive_json(streamed: Streamed, landing: Landing) -> list[Part[Lande
 
 
 async def _receive(streamed: Streamed, take: Callable[[bytes], None]) -> None:
-    """Hand on the body as it comes.
+    """Hand on the body as it comes, in a thread: neither a slow disk nor the decoding holds up the others.
 
     Raises:
         TransientError: it is shorter or longer than its Content-Length.
     """
     received_bytes = 0
+    block = bytearray()
     async with aclosing(streamed.chunks()) as chunks:
         async for chunk in chunks:
             received_bytes += len(chunk)
-            take(chunk)
+            block += chunk
+            if len(block) >= _BLOCK_BYTES:
+                await _in_thread(partial(take, bytes(block)))
+                block.clear()
+    if block:
+        await _in_thread(partial(take, bytes(block)))
     expected_bytes = _length(streamed.headers)
     if expected_bytes not in (None, received_bytes):
         raise TransientError(
@@ -303,7 +308,14 @@ def _check(signed: SignedFile, path: Path) -> str:
     # People send out for signature whatever they like; it is what comes back signed that has a known form.
     any_kind = signed.kind is FileKind.ORIGINAL
     try:
-        return check_file(path, file.head, file.media_type, file.name, any_kind=any_kind)
+        return check_file(
+            path,
+            file.head,
+            file.media_type,
+            file.name,
+            any_kind=any_kind,
+            signed=signed.kind is FileKind.SIGNED,
+        )
     except PermanentError as error:
         raise PermanentError(f"{signed.source}: {error}") from error
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from processor import outbox
+from processor import leasing, outbox
 from processor.breaker import Breaker
+from processor.leasing import Leased
 from processor.means import Means
-from processor.outbox import Leased
 from processor.settle import Settler
 from processor.work import Worker
 from shared.backoff import backoff_seconds
@@ -23,6 +23,7 @@ from shared.db.models import Task
 from shared.db.session import Database
 from shared.errors import (
     HeldError,
+    LeaseLostError,
     NotReadyError,
     PermanentError,
     TransientError,
@@ -88,13 +89,9 @@ class Lane:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take and do what is due until told to stop; what is in hand then goes on, see `drain`."""
-        renewal = asyncio.create_task(self._renew_leases())
-        try:
-            while not stop.is_set():
-                await self.take()
-                await self._sleep(self._settings.look_seconds)
-        finally:
-            renewal.cancel()
+        while not stop.is_set():
+            await self.take()
+            await self._sleep(self._settings.look_seconds)
 
     async def take(self) -> int:
         """Begin what is due, as far as there is room; returns how much was begun."""
@@ -103,14 +100,13 @@ class Lane:
             return 0
         in_hand = frozenset(self._working)
         try:
-            taken = await self._in_database(lambda connection: self._lease(connection, room, in_hand))
+            taken = await self._lease(room, in_hand)
         except UnavailableError as error:
             # The connection may have been lost while the lease was committed.
             self._lease_unknown = True
             self._means.missed(self.name, error)
             await self._sleep(self._settings.away_pause_seconds)
             return 0
-        self._lease_unknown = False
         self._means.found(self.name)
         for leased in taken:
             self.breaker.begin()
@@ -119,11 +115,20 @@ class Lane:
             task.add_done_callback(partial(self._finished, leased.id))
         return len(taken)
 
-    def _lease(self, connection: Connection, room: int, in_hand: frozenset[int]) -> list[Leased]:
+    async def _lease(self, room: int, busy: frozenset[int]) -> list[Leased]:
+        """Lease only what is begun at once, so that no lease runs out while something waits its turn."""
+        while True:
+            # One transaction a look, so that nobody else is held up by a long queue.
+            taken, again = await self._in_database(lambda connection: self._look(connection, room, busy))
+            self._lease_unknown = False
+            if taken or not again:
+                return taken
+
+    def _look(self, connection: Connection, room: int, busy: frozenset[int]) -> tuple[list[Leased], bool]:
         spool_id = self._worker.spool_id
         if self._lease_unknown:
-            outbox.disown(connection, self.name, in_hand, spool_id=spool_id)
-        return outbox.lease(
+            leasing.disown(connection, self.name, busy, spool_id=spool_id)
+        return leasing.lease(
             connection,
             self.name,
             room,
@@ -131,7 +136,7 @@ class Lane:
             now=self._now(),
             lease_seconds=self._settings.lease_seconds,
             least_tried_first=self.breaker.is_open,
-            in_hand=in_hand,
+            busy=busy,
         )
 
     async def drain(self, grace_seconds: float, stop: asyncio.Event | None = None) -> None:
@@ -160,19 +165,31 @@ class Lane:
         self._wake.set()
 
     async def _do(self, leased: Leased) -> None:
+        renewal = asyncio.create_task(self._renew_lease(leased))
+        try:
+            await self._attempt(leased)
+        except LeaseLostError as error:
+            self.breaker.abandoned()
+            log.warning("delivery.lease_lost", reason=str(error), **_fields(leased, self.name))
+        except asyncio.CancelledError:
+            log.warning("delivery.cut_off", **_fields(leased, self.name))
+            raise
+        finally:
+            renewal.cancel()
+
+    async def _attempt(self, leased: Leased) -> None:
         try:
             note = await self._worker.do(leased)
             # What was done is written down however long the database takes to come back.
             spare = await self._write(leased, note)
             if spare:
                 await asyncio.to_thread(self._worker.forget_files, spare)
-        except asyncio.CancelledError:
-            log.warning("delivery.cut_off", **_fields(leased, self.name))
+        except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
             await self._judge(leased, error)
         else:
-            self.breaker.succeeded()
+            self._succeeded()
             log.info("delivery.done", **_fields(leased, self.name))
             if leased.task in (Task.FETCH, Task.DELIVER):
                 self._wake_all()
@@ -194,19 +211,19 @@ class Lane:
                 )
             case HeldError():
                 if isinstance(error.__cause__, TransientError):
-                    self._failed()
+                    self._failed(error.__cause__)
                 else:
                     self.breaker.abandoned()
                 await self._end(leased, reason, outbox.hold, "delivery.held")
             case PermanentError():
-                self.breaker.succeeded()
+                self._succeeded()
                 await self._end(leased, reason, outbox.give_up, "delivery.failed")
             case NotReadyError():
                 # The peer answered, about this one document.
                 self.breaker.abandoned()
                 await self._retry_later(leased, reason, error.retry_after_seconds)
             case TransientError():
-                self._failed()
+                self._failed(error)
                 await self._retry_later(leased, reason, error.retry_after_seconds)
             case _:
                 self.breaker.abandoned()
@@ -285,9 +302,16 @@ class Lane:
 
     # Waiting
 
-    def _failed(self) -> None:
-        if self.breaker.failed():
-            log.error("lane.broken", lane=self.name)
+    def _succeeded(self) -> None:
+        if self.breaker.succeeded():
+            log.info("lane.mended", lane=self.name)
+
+    def _failed(self, error: BaseException) -> None:
+        asked_seconds = error.retry_after_seconds if isinstance(error, TransientError) else None
+        if asked_seconds is not None:
+            asked_seconds = min(asked_seconds, self._settings.backoff_cap_seconds)
+        if self.breaker.failed(asked_seconds or 0.0):
+            log.error("lane.broken", lane=self.name, error=str(error))
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -297,25 +321,20 @@ class Lane:
             return
         self._wake.clear()
 
-    async def _renew_leases(self) -> None:
-        renewal = f"{self.name} renewal"
+    async def _renew_lease(self, leased: Leased) -> None:
+        lease_seconds = self._settings.lease_seconds
         while True:
-            await asyncio.sleep(self._settings.lease_seconds / 3)
-            if not self._working:
-                continue
+            await asyncio.sleep(lease_seconds / 3)
             try:
                 await self._in_database(
-                    lambda connection: outbox.renew(
-                        connection,
-                        list(self._working),
-                        now=self._now(),
-                        lease_seconds=self._settings.lease_seconds,
+                    lambda connection: leasing.renew(
+                        connection, leased, now=self._now(), lease_seconds=lease_seconds
                     )
                 )
             except UnavailableError as error:
-                self._means.missed(renewal, error)
+                self._means.missed(_part(leased), error)
             else:
-                self._means.found(renewal)
+                self._means.found(_part(leased))
 
     async def _in_database(self, act: Callable[[Connection], T]) -> T:
         def run() -> T:

@@ -8,19 +8,25 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from email.utils import formatdate
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
 
-from shared.errors import NoAnswerError, NotSentError, PermanentError, SignspoolError
+from shared.errors import NoAnswerError, NotSentError, PermanentError, SignspoolError, TransientError
 from shared.providers._base import Answer, origin_of
 
 MIB = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+_WORDS_BYTES = 64 * 1024
+_WORDS_SECONDS = 5.0
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOTHING_DONE = frozenset({301, 307, 308})
+"""Redirects which say that this address does nothing; after the others something may have been done."""
 # Raised while the request is put together, before its first byte.
 _NOT_A_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
@@ -28,18 +34,26 @@ _NOT_A_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtoc
 class Streamed:
     """An answer whose body is still on its way; header names are lower case."""
 
-    def __init__(self, peer: str, response: httpx.Response) -> None:
+    def __init__(self, peer: str, response: httpx.Response, words_seconds: float) -> None:
         self._peer = peer
+        self._words_seconds = words_seconds
         self._response = response
         self.status = response.status_code
-        self.headers: Mapping[str, str] = dict(response.headers)
+        headers = dict(response.headers)
+        # Without a date, the arrival is the date: a time that the answer names can be counted from there.
+        headers.setdefault("date", formatdate(usegmt=True))
+        self.headers: Mapping[str, str] = headers
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is one of success."""
+        return 200 <= self.status < 300
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body in pieces, decompressed piece by piece should the server have compressed it unasked.
 
         Raises:
-            NoAnswerError: the compressed body is damaged or cut off.
-            PermanentError: it is compressed in a way that was not offered and is not known.
+            NoAnswerError: the compressed body is damaged, cut off, or compressed in a way that is not known.
         """
         if self._response.is_stream_consumed:
             # The transport read the answer before it handed it over, and undid any compression.
@@ -50,7 +64,7 @@ class Streamed:
         if coding in ("gzip", "x-gzip", "deflate"):
             pieces = self._inflate(pieces)
         elif coding not in ("", "identity"):
-            raise PermanentError(
+            raise NoAnswerError(
                 f"{self._peer} compressed its answer as {coding[:20]!r}: have it answer without compression"
             )
         async for piece in pieces:
@@ -70,6 +84,21 @@ class Streamed:
                     raise NoAnswerError(f"{self._peer} answered with more than {limit_bytes} bytes")
         return bytes(body)
 
+    async def beginning(self) -> bytes:
+        """The first 64 KiB of the body at most, and of what comes within a few seconds: for a message.
+
+        Whatever goes wrong on the way: of an answer that is no success the status says it all, and a page
+        that is cut off must not make an unknown outcome of a definite one.
+        """
+        body = bytearray()
+        with suppress(httpx.HTTPError, ssl.SSLError, SignspoolError, TimeoutError):
+            async with asyncio.timeout(self._words_seconds), aclosing(self.chunks()) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) >= _WORDS_BYTES:
+                        break
+        return bytes(body[:_WORDS_BYTES])
+
     async def _inflate(self, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         # 32 + 15: the header tells gzip from zlib. The size of a step is bounded by what comes out of it.
         inflater = zlib.decompressobj(wbits=47)
@@ -85,6 +114,9 @@ class Streamed:
                         yield piece
                     if not waiting and len(piece) < _PIECE_BYTES:
                         break
+                if inflater.eof:
+                    # What stands behind the end is no part of the answer, and may have none itself.
+                    return
         except zlib.error:
             raise NoAnswerError(f"{self._peer} sent a compressed answer that is damaged") from None
         if not inflater.eof and not empty:
@@ -120,6 +152,7 @@ class Outside:
             read=read_timeout_seconds,
             write=read_timeout_seconds,
         )
+        self._words_seconds = min(_WORDS_SECONDS, read_timeout_seconds)
         self._total_timeout_seconds = total_timeout_seconds
         self._ca_file = ca_file
         self._transport = transport
@@ -139,11 +172,14 @@ class Outside:
         Content that is iterated is sent in chunks unless `headers` has a Content-Length.
 
         Raises:
-            PermanentError: the address is not allowed, the answer is a redirect, or this is no request.
+            PermanentError: the address is not allowed, or this is no request.
             NotSentError: the request did not leave this machine.
+            TransientError: the answer is a redirect by an address that does nothing.
             NoAnswerError: it may have, and no whole answer of at most `limit_bytes` came in time.
         """
         async with self.stream(method, url, headers=headers, content=content) as streamed:
+            if not streamed.is_success:
+                return Answer(streamed.status, streamed.headers, await streamed.beginning())
             return Answer(streamed.status, streamed.headers, await streamed.read(limit_bytes))
 
     def stream(
@@ -174,7 +210,7 @@ class Outside:
                 response = await client.send(request, stream=True)
                 try:
                     self._refuse_redirect(url, response)
-                    yield Streamed(self._peer, response)
+                    yield Streamed(self._peer, response, self._words_seconds)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
@@ -217,13 +253,15 @@ class Outside:
                 },
                 follow_redirects=False,
                 trust_env=False,
+                # How much happens at once is for the lanes to say.
+                limits=httpx.Limits(max_connections=None),
                 transport=self._transport,
             )
         return self._client
 
     def _tls(self) -> ssl.SSLContext:
         if self._ca_file is None:
-            return httpx.create_ssl_context(trust_env=False)
+            return _public_authorities()
         try:
             return ssl.create_default_context(cafile=str(self._ca_file))
         except OSError as error:
@@ -240,18 +278,28 @@ class Outside:
             raise PermanentError(f"{origin} is not among the addresses that the settings give {self._peer}")
 
     def _refuse_redirect(self, url: str, response: httpx.Response) -> None:
-        if not 300 <= response.status_code < 400:
+        """Raise for an answer that points elsewhere.
+
+        No document is to blame for that: a login page, a page for the time of maintenance and a wrong address
+        in the settings all look like this, so it is tried again.
+        """
+        status = response.status_code
+        if not 300 <= status < 400:
             return
-        target = "elsewhere"
+        target = "nowhere"
         if "location" in response.headers:
             try:
                 target = origin_of(urljoin(url, response.headers["location"]))
             except ValueError:
                 target = "an address that is none"
-        raise PermanentError(
-            f"{self._peer} was answered with {response.status_code}, a redirect to {target}, which is not "
-            "followed: correct the address in the settings"
+        said = (
+            f"{self._peer} answered with {status}, a redirect to {target}, which is not followed: "
+            "check the address in the settings"
         )
+        if status in _NOTHING_DONE:
+            raise TransientError(said)
+        # Many an application answers so when it has done its work, or broke while doing it.
+        raise NoAnswerError(f"{said}, and whether it was done over there")
 
     def _translated(self, error: Exception) -> SignspoolError:
         if isinstance(error, _NEVER_SENT):
@@ -263,6 +311,12 @@ class Outside:
             seconds = self._timeout.read
             return NoAnswerError(f"{self._peer} was silent for {seconds:g} s after the request")
         return NoAnswerError(f"{self._peer} broke the connection off before its answer was whole")
+
+
+@cache
+def _public_authorities() -> ssl.SSLContext:
+    """What trusts the public authorities: the same for all, since each copy takes time and a megabyte."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _why_no_connection(error: BaseException) -> str:
@@ -279,7 +333,8 @@ def _why_no_connection(error: BaseException) -> str:
                 f"its certificate is not accepted ({cause.verify_message}); check the host name in the "
                 "settings, the clock, and ca_file if its authority is a private one"
             )
-        if isinstance(cause, ssl.SSLError):
+        # That the handshake waits to be answered is no error of its own.
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError):
             reason = f"no TLS connection ({cause.reason or 'no reason given'}); check scheme and port"
         elif isinstance(cause, socket.gaierror):
             reason = "its host name cannot be resolved; check the name in the settings and the DNS"

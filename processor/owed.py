@@ -11,7 +11,7 @@ from sqlalchemy import Connection, exists, select, update
 from sqlalchemy.orm import aliased
 
 from processor.destinations._base import Destination
-from processor.outbox import Leased
+from processor.leasing import Leased
 from shared.db.dialect import insert_missing
 from shared.db.models import FileRow, OutboxRow, State, Task
 from shared.events import DocumentStatus

@@ -19,6 +19,9 @@ _HEAD_BYTES = 1024
 _TAIL_BYTES = 2048
 _BOM = b"\xef\xbb\xbf"
 _JSON = re.compile(rb'\{\s*["}]|\[\s*[]\[{"0-9-]')
+_PAGES = frozenset({"text/html", "text/plain"})
+"""Labels of what is meant for people: an answer of no known kind with one of these is a notice."""
+_XML_SIGNATURE = "http://www.w3.org/2000/09/xmldsig# Signature"
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 """The object identifier 1.2.840.113549.1.7.2 that opens every CMS signature."""
 
@@ -36,12 +39,14 @@ MEDIA_TYPES = {
 """The media type of each ending that leaves no doubt."""
 
 
-def check_file(path: Path, head: bytes, media_type: str, name: str, *, any_kind: bool = False) -> str:
+def check_file(
+    path: Path, head: bytes, media_type: str, name: str, *, any_kind: bool = False, signed: bool = True
+) -> str:
     """The ending that fits a file's content: `pdf`, `zip`, `p7s`, ...
 
     `head` is the beginning of the file; `media_type` and `name` are the provider's labels, which count only
     where the content leaves a choice. With `any_kind`, content of no known kind that does not claim to be of
-    one is `bin`.
+    one is `bin`. With `signed`, XML has to hold a signature, since errors of APIs are XML too.
 
     Raises:
         NotReadyError: the file is empty.
@@ -64,22 +69,28 @@ def check_file(path: Path, head: bytes, media_type: str, name: str, *, any_kind:
     if head.startswith(b"\x30") and _SIGNED_DATA in beginning[:32]:
         return _check_der(beginning, end, size_bytes, name)
     if text.startswith(b"<"):
-        return _check_xml(path)
+        return _check_xml(path, signed)
     # Asked last, since it may stand behind a few bytes of something else, or inside of one of the others.
     if b"%PDF-" in beginning:
         return _check_pdf(end)
     if any_kind and ending_of(name) not in MEDIA_TYPES:
         return "bin"
-    labels = "".join(char for char in f"{media_type} {ending_of(name)}" if char.isprintable())[:80]
-    raise PermanentError(
-        f"the file is none of PDF, zip, p7s and XML (labelled {labels.strip() or 'not at all'}): "
-        "look at the document at the provider"
-    )
+    raise _no_file(media_type, name)
 
 
 def ending_of(name: str) -> str:
     """What stands behind the last dot of a label, in lower case; empty without a dot."""
     return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def _no_file(media_type: str, name: str) -> PermanentError | TransientError:
+    if media_type in _PAGES:
+        return TransientError("the provider sent a text where a file should be: it is fetched again")
+    labels = "".join(char for char in f"{media_type} {ending_of(name)}" if char.isprintable())[:80]
+    return PermanentError(
+        f"the file is none of PDF, zip, p7s and XML (labelled {labels.strip() or 'not at all'}): "
+        "look at the document at the provider"
+    )
 
 
 def _both_ends(path: Path, size_bytes: int) -> tuple[bytes, bytes]:
@@ -134,8 +145,9 @@ def _cms_ending(name: str) -> str:
     return ending if ending in _CMS_ENDINGS else "p7s"
 
 
-def _check_xml(path: Path) -> str:
-    parser = expat.ParserCreate()
+def _check_xml(path: Path, signed: bool) -> str:
+    parser = expat.ParserCreate(namespace_separator=" ")
+    has_signature = False
 
     def begin_type(name: str, *_declaration: object) -> None:
         # Without a document type there are no entities, and so nothing that a small text could blow up to.
@@ -146,9 +158,14 @@ def _check_xml(path: Path) -> str:
         )
 
     def begin_root(name: str, *_attributes: object) -> None:
-        if name.lower() == "html":
+        if name.rpartition(" ")[2].lower() == "html":
             raise _html_page()
-        parser.StartElementHandler = None
+        parser.StartElementHandler = look_for_signature
+        look_for_signature(name)
+
+    def look_for_signature(name: str, *_attributes: object) -> None:
+        nonlocal has_signature
+        has_signature = has_signature or name == _XML_SIGNATURE
 
     parser.StartDoctypeDeclHandler = begin_type
     parser.StartElementHandler = begin_root
@@ -159,6 +176,8 @@ def _check_xml(path: Path) -> str:
         parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise TransientError("the XML is cut off or damaged: it is fetched again") from error
+    if signed and not has_signature:
+        raise TransientError("the provider sent XML without a signature: it is fetched again")
     return "xml"
 
 

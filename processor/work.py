@@ -13,8 +13,9 @@ from sqlalchemy import Connection, select
 from processor import outbox, owed
 from processor.destinations._base import Destination, Parcel, Sending, Step, Subject
 from processor.download import StoredFile, fetch_files
+from processor.leasing import Leased
 from processor.mirror import Mirror
-from processor.outbox import DocumentFacts, Leased
+from processor.outbox import DocumentFacts
 from processor.outside import Outside
 from shared.db.models import EventRow, FileRow, Task
 from shared.db.session import Database
@@ -68,9 +69,7 @@ class Worker:
             )
         day = self.spool.files / self.spool.clock.today().isoformat()
         folder = day / provider.name
-        with unavailable("make a folder for signed files"):
-            make_folder(day)
-            make_folder(folder)
+        await asyncio.to_thread(_make_folders, day, folder)
         view = DocumentView(facts.document_id, facts.refs, facts.learned)
         stored = await fetch_files(
             provider, view, self.outsides[provider.name], folder, max_file_bytes=self.max_file_bytes
@@ -224,6 +223,12 @@ async def _nothing_to_note() -> None:
 
 def _subject(leased: Leased, facts: DocumentFacts) -> Subject:
     return Subject(facts.provider, facts.document_id, leased.status, facts.refs, facts.dms)
+
+
+def _make_folders(*folders: Path) -> None:
+    with unavailable("make a folder for signed files"):
+        for folder in folders:
+            make_folder(folder)
 
 
 def _new_file(file: StoredFile, base: Path) -> owed.NewFile:

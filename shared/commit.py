@@ -47,6 +47,8 @@ class _DayFolder:
 
     path: Path
     descriptor: int
+    is_synced: bool = False
+    """Whether its own entry in its parent is on disk."""
     syncs_whole: bool = field(init=False)
     _identity: tuple[int, int] = field(init=False)
 
@@ -142,20 +144,23 @@ class GroupCommit:
 
     def _day_folder(self, folder: Folder, day: str, *, durable: bool) -> _DayFolder:
         """The open day folder; one that is new, or was replaced, is synced into its parent first."""
-        known = self._folders.get((folder, day))
-        if known is not None:
-            if known.is_current():
-                return known
+        found = self._folders.get((folder, day))
+        if found is not None and not found.is_current():
             self._forget(folder, day)
+            found = None
+        if found is None:
+            found = self._open(self._spool.folder(folder) / day)
+            self._drop_old_folders(folder)
+            self._folders[folder, day] = found
+        if durable and not found.is_synced:
+            sync_folder(found.path.parent)
+            found.is_synced = True
+        return found
+
+    def _open(self, path: Path) -> _DayFolder:
         self._spool.id()  # Refuses a bare mount point, where a folder would be made on the wrong disk.
-        path = self._spool.folder(folder) / day
         make_folder(path)
-        if durable:
-            sync_folder(path.parent)
-        opened = _DayFolder(path, os.open(path, _OPEN_FOLDER))
-        self._drop_old_folders(folder)
-        self._folders[folder, day] = opened
-        return opened
+        return _DayFolder(path, os.open(path, _OPEN_FOLDER))
 
     def _drop_old_folders(self, folder: Folder) -> None:
         """Keep at most two days open for each folder: around midnight both are in use."""

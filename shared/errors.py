@@ -15,6 +15,7 @@ SignspoolError
 │   └── NoAnswerError             sent, and what became of it is unknown
 ├── WaitingError                a person or the application has to say something first: nobody is charged
 ├── HeldError                   repeating might do the thing twice: a person decides
+├── LeaseLostError              another process has taken the work over: leave it alone
 └── UnavailableError            our own means are gone: stop taking work, charge nobody, log once
     ├── SpoolUnavailableError     the spool cannot be written: 503
     ├── DatabaseUnavailableError  the database does not answer
@@ -119,6 +120,10 @@ class WaitingError(SignspoolError):
 
 class HeldError(SignspoolError):
     """The work may have been done already and doing it again is not harmless."""
+
+
+class LeaseLostError(SignspoolError):
+    """Another process has taken the work over after our lease had run out."""
 
 
 class UnavailableError(SignspoolError):

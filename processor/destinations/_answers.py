@@ -35,7 +35,7 @@ def expect_taken(
     wait_seconds = retry_after_seconds(answer.headers)
     if status in (408, 425, 429, 503) or (status == 409 and conflict_passes):
         raise TransientError(said, retry_after_seconds=wait_seconds)
-    words = without_secrets(excerpt(answer.body), secrets)
+    words = blotted_excerpt(answer.body, secrets)
     if status >= 500:
         raise NoAnswerError(
             f"{said}, which leaves open whether it was done: {words}", retry_after_seconds=wait_seconds
@@ -59,7 +59,7 @@ def is_page(answer: Answer) -> bool:
     return start.startswith((b"<!doctype html", b"<html")) or (is_html and start.startswith(b"<"))
 
 
-def said_error(fields: Mapping[str, Any], error_fields: Iterable[str]) -> str:
+def said_error(fields: Mapping[str, Any], error_fields: Iterable[str], secrets: Iterable[str]) -> str:
     """What an answer that counts as a success says of an error, in a few words; empty when it says nothing.
 
     Field names are compared whatever their letter case. Empty values, 0 and false say nothing, but
@@ -69,7 +69,7 @@ def said_error(fields: Mapping[str, Any], error_fields: Iterable[str]) -> str:
     for name in error_fields:
         value = folded.get(name.casefold())
         if _is_filled(value):
-            return f"{name}: {excerpt(str(value).encode('utf-8', 'replace'))}"
+            return f"{name}: {blotted_excerpt(str(value).encode('utf-8', 'replace'), secrets)}"
     if "success" in folded and not _is_filled(folded["success"]):
         return "success: false"
     return ""
@@ -82,12 +82,12 @@ def reference_text(value: object) -> str:
     return excerpt(value.encode("utf-8", "replace"), _REFERENCE_LENGTH)
 
 
-def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret blotted out."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return text
+def blotted_excerpt(body: bytes, secrets: Iterable[str]) -> str:
+    """The beginning of a body for a message, every secret in it blotted out before anything is cut off."""
+    for secret in filter(None, secrets):
+        for written in {secret.encode("utf-8"), secret.encode("latin-1", "replace")}:
+            body = body.replace(written, b"***")
+    return excerpt(body)
 
 
 def _is_filled(value: object) -> bool:

@@ -8,6 +8,7 @@ from processor.destinations import _answers, _body
 from processor.destinations._base import Destination, Parcel, Sending
 from processor.destinations._values import Values, header_value
 from processor.outside import Outside
+from shared.errors import NoAnswerError
 from shared.providers._base import Answer
 from shared.settings.destinations import HttpSettings
 
@@ -46,6 +47,11 @@ class HttpDestination(Destination):
             # With a key, 409 stands for a first request that is still in work.
             conflict_passes=bool(settings.idempotency_header),
         )
+        if answer.status == 200 and _answers.is_page(answer):
+            # With 201 some file servers answer in HTML; a 200 with a page is a login or a notice.
+            raise NoAnswerError(
+                f"the upload to {self.name} was answered with a web page: check url, and whether it arrived"
+            )
         return _reference(answer)
 
     def _make_body(self, parcel: Parcel, values: Values) -> _body.Body:

@@ -85,21 +85,21 @@ class SmartshareDestination(Destination):
             if answer.status == 401:
                 token = await self._valid_token(refused=token)
                 answer = await self._send(call, values.plus(token=token), parcel)
-            return self._judged(answer, call, what)
+            return self._judged(answer, call, what, token)
         except TransientError:
             # A login does no harm, so after trouble it is the login that finds out whether the other side is
             # well again, and not the next upload, whose outcome could stay unknown.
             self._forget(token)
             raise
 
-    def _judged(self, answer: Answer, call: Call, what: str) -> Mapping[str, Any]:
-        """The fields of an answer that is a success in word and status.
+    def _judged(self, answer: Answer, call: Call, what: str, token: str = "") -> Mapping[str, Any]:
+        """The fields of an answer that is a success in word and status; `token` is the one that was sent.
 
         Raises:
             NoAnswerError: a success by its status, but not what the API answers to one.
             PermanentError: it says itself that it is an error.
         """
-        secrets = self._secrets()
+        secrets = (self._account["client_key"], self._account["password"], token)
         _answers.expect_taken(answer, what, secrets=secrets)
         fields = _answers.json_object(answer)
         if fields is None:
@@ -108,8 +108,8 @@ class SmartshareDestination(Destination):
                     f"{what} was answered with a web page: check base_url, and whether it was done over there"
                 )
             fields = {}
-        if error := _answers.said_error(fields, self._settings.error_fields):
-            raise PermanentError(f"{what} failed, {_answers.without_secrets(error, secrets)}")
+        if error := _answers.said_error(fields, self._settings.error_fields, secrets):
+            raise PermanentError(f"{what} failed, {error}")
         if call.success_field and not _answers.reference_text(fields.get(call.success_field)):
             raise NoAnswerError(
                 f"{what} was answered without {call.success_field}: check whether it was done over there"
@@ -167,9 +167,6 @@ class SmartshareDestination(Destination):
         if body.media_type and "content-type" not in map(str.lower, own):
             headers["Content-Type"] = body.media_type
         return url, {**headers, **own}, body
-
-    def _secrets(self) -> tuple[str, ...]:
-        return self._account["client_key"], self._account["password"], self._token
 
 
 def _make_body(call: Call, values: Values, parcel: Parcel | None) -> _body.Body:

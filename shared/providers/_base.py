@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -320,9 +321,19 @@ def expect_success(answer: Answer, what: str) -> None:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header in its plain form; None for a date, nonsense, or none."""
+    """Seconds of a Retry-After header; None for nonsense, or none.
+
+    A date is counted from the answer's own Date, so that the clocks need not agree.
+    """
     value = headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
+    if value.isascii() and value.isdigit() and len(value) < 9:
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        # A TypeError comes of a date without a zone beside one that has one.
+        return None
+    return max(0.0, wait.total_seconds())
 
 
 def excerpt(body: bytes, length: int = 200) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from processor.download import StoredFile, _in_thread
+from processor.download import StoredFile, _in_thread, _receive
 from shared.errors import NoAnswerError, NotReadyError, PermanentError, TransientError, WaitingError
 from shared.providers._base import (
     Answer,
@@ -34,6 +34,7 @@ from tests.processor.fetching import (
     answering,
     fetch,
     make_certisign,
+    make_outside,
     make_ssign,
     names_in,
     package,
@@ -253,3 +254,26 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, as_json: bool) -> No
         tracemalloc.stop()
     assert file.size_bytes == 48 * MIB + 15
     assert peak_bytes < 4 * MIB
+
+
+def test_what_is_received_is_written_by_a_thread_in_large_pieces(tmp_path: Path) -> None:
+    """A disk that takes its time, or a body that takes decoding, holds up nobody else."""
+    taken: list[tuple[int, int]] = []
+
+    def take(data: bytes) -> None:
+        taken.append((threading.get_ident(), len(data)))
+
+    async def scenario() -> None:
+        outside = make_outside(make_ssign(), lambda request: httpx.Response(200, content=many()))
+        async with outside.stream("GET", "https://tenant.example/rest/file") as streamed:
+            await _receive(streamed, take)
+        await outside.aclose()
+
+    async def many() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield bytes(10_000)
+
+    asyncio.run(scenario())
+    assert sum(length for _, length in taken) == 3_000_000
+    assert threading.get_ident() not in {thread for thread, _ in taken}
+    assert len(taken) < 10

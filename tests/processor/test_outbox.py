@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from processor import deliveries, outbox
+from processor import deliveries, leasing, outbox
 from processor.breaker import Breaker
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
@@ -295,18 +295,16 @@ def test_attempts_are_charged_before_the_work(yard: Yard) -> None:
     workshop = yard.workshop
     complete(workshop)
     with workshop.database.transaction() as connection:
-        [leased] = outbox.lease(
+        [leased], _ = leasing.lease(
             connection, "provider:ssign", 4, spool_id="x", now=workshop.clock.now(), lease_seconds=300
         )
     assert leased.attempt == 1
     assert workshop.show("155")["owed"][0]["attempts"] == 1
     with workshop.database.transaction() as connection:
-        assert (
-            outbox.lease(
-                connection, "provider:ssign", 4, spool_id="y", now=workshop.clock.now(), lease_seconds=300
-            )
-            == []
+        taken, _ = leasing.lease(
+            connection, "provider:ssign", 4, spool_id="y", now=workshop.clock.now(), lease_seconds=300
         )
+    assert taken == []
 
 
 def test_retry_after_is_obeyed(yard: Yard) -> None:

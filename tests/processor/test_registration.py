@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from processor import outbox
+from processor import leasing, outbox
 from shared.db.models import State
 from shared.errors import TransientError
 from shared.events import DocumentStatus
@@ -42,7 +42,7 @@ def test_a_registration_between_looking_and_waiting_is_not_overlooked(yard: Yard
     workshop.work()
     now = workshop.clock.now()
     with workshop.database.transaction() as connection:
-        [leased] = outbox.lease(
+        [leased], _ = leasing.lease(
             connection, "provider:ssign", 1, spool_id=workshop.spool_id, now=now, lease_seconds=300
         )
     # The work has found nothing registered; before it says so, the application registers.
@@ -219,7 +219,7 @@ def test_a_good_document_is_tried_before_those_that_keep_failing(workshop: Works
     complete(workshop, document_id="155")
     workshop.time.pass_seconds(60)
     with workshop.database.transaction() as connection:
-        [leased] = outbox.lease(
+        [leased], _ = leasing.lease(
             connection,
             "provider:ssign",
             1,

@@ -30,7 +30,11 @@ def zipped(*names: str) -> bytes:
 
 P7S = der(SIGNED_DATA + bytes(3000))
 PEM = b"-----BEGIN PKCS7-----\n" + b"MIIB\n" * 900 + b"-----END PKCS7-----\n"
-XML = b'<?xml version="1.0"?>\n<Contrato><Signature>' + b"x" * 3000 + b"</Signature></Contrato>\n"
+XML = (
+    b'<?xml version="1.0"?>\n<Contrato><s:Signature xmlns:s="http://www.w3.org/2000/09/xmldsig#">'
+    + b"x" * 3000
+    + b"</s:Signature></Contrato>\n"
+)
 
 
 @pytest.fixture
@@ -44,9 +48,9 @@ class Checker:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __call__(self, data: bytes, *, media_type: str = "", name: str = "", any_kind: bool = False) -> str:
+    def __call__(self, data: bytes, *, media_type: str = "", name: str = "", **options: bool) -> str:
         self._path.write_bytes(data)
-        return check_file(self._path, data[:16], media_type, name, any_kind=any_kind)
+        return check_file(self._path, data[:16], media_type, name, **options)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,29 @@ def test_an_original_that_claims_to_be_a_pdf_has_to_be_one(check: Checker) -> No
     """The label is a claim that can be checked."""
     with pytest.raises(PermanentError):
         check(b"Contrato", name="minuta.PDF", any_kind=True)
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        b"<h1>Sistema em manuten&#231;&#227;o</h1>",
+        b'<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>',
+        b"<Contrato><Signature>of no known kind</Signature></Contrato>",
+    ],
+)
+def test_xml_that_holds_no_signature_is_no_signed_file(check: Checker, notice: bytes) -> None:
+    """Errors of APIs are well-formed XML too; an original, on the other hand, need not be signed."""
+    with pytest.raises(TransientError, match="without a signature"):
+        check(notice)
+    assert check(notice, signed=False) == "xml"
+
+
+@pytest.mark.parametrize("label", ["text/html", "text/plain"])
+def test_a_text_for_people_in_place_of_a_file_is_fetched_again(check: Checker, label: str) -> None:
+    """A proxy says in plain words and with status 200 that the service is away."""
+    with pytest.raises(TransientError, match="a text where a file should be"):
+        check(b"Service unavailable", media_type=label)
+    assert check(PDF, media_type=label) == "pdf"
 
 
 def test_xml_with_a_document_type_is_refused(check: Checker) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from processor.destinations.http import HttpDestination
 from shared.errors import NoAnswerError, NotSentError, PermanentError, TransientError, WaitingError
@@ -100,9 +100,9 @@ async def test_the_reference_is_the_location_or_the_id(
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        *((status, PermanentError) for status in (302, 400, 404, 410, 413, 415, 422)),
-        *((status, TransientError) for status in (401, 403, 408, 409, 425, 429)),
-        *((status, NoAnswerError) for status in (500, 502, 504)),
+        *((status, PermanentError) for status in (400, 404, 410, 413, 415, 422)),
+        *((status, TransientError) for status in (301, 307, 308, 401, 403, 408, 409, 425, 429, 503)),
+        *((status, NoAnswerError) for status in (302, 303, 500, 502, 504)),
     ],
 )
 async def test_each_status_says_whether_the_file_arrived(
@@ -112,6 +112,17 @@ async def test_each_status_says_whether_the_file_arrived(
     with pytest.raises(expected) as caught:
         await make().deliver(make_parcel(), mark)
     assert type(caught.value) is expected
+
+
+async def test_a_page_for_people_is_no_success_but_words_of_a_file_server_are(
+    receiver: Any, make: Make, make_parcel: Any, mark: Any
+) -> None:
+    page = "<!doctype html><title>Login</title>"
+    receiver.answer = lambda _request: HTMLResponse(page)
+    with pytest.raises(NoAnswerError, match="web page"):
+        await make().deliver(make_parcel(), mark)
+    receiver.answer = lambda _request: HTMLResponse(page, status_code=201)
+    assert await make().deliver(make_parcel(), mark) == ""
 
 
 async def test_a_conflict_without_an_idempotency_key_is_final(
@@ -223,3 +234,14 @@ def test_the_origin_is_the_one_of_the_address() -> None:
     settings = HttpSettings.model_validate({"kind": "http", "url": "https://Host.example/in/${document_id}"})
     assert settings.origins == {"https://host.example:443"}
     assert json.loads(settings.model_dump_json())["repeatable"] is True
+
+
+async def test_a_secret_that_the_receiver_repeats_is_blotted_out_before_its_words_are_cut(
+    receiver: Any, make: Make, make_parcel: Any, mark: Any
+) -> None:
+    """Else its first letters would stand at the end of what is kept of them."""
+    secret = "an-even-longer-secret-than-most"
+    receiver.answer = lambda _request: Response("x" * 190 + secret, status_code=400)
+    with pytest.raises(PermanentError) as caught:
+        await make(token=secret).deliver(make_parcel(), mark)
+    assert secret[:5] not in str(caught.value)
