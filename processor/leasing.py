@@ -266,7 +266,11 @@ def renew(connection: Connection, leased: Leased, *, now: datetime, lease_second
 
 
 def unblock(connection: Connection, leased: Leased, now: datetime) -> None:
-    """What had to wait for a thing that is done now may be taken at once."""
+    """What had to wait for a thing that is done now may be taken at once.
+
+    Rows that are due already are written too: whoever is about to put one aside, having seen it blocked, then
+    finds it changed, or has to be waited for.
+    """
     waiting = Task.MIRROR if leased.task is Task.MIRROR else Task.ADVANCE
     connection.execute(
         update(OutboxRow)
@@ -274,7 +278,6 @@ def unblock(connection: Connection, leased: Leased, now: datetime) -> None:
             OutboxRow.document_fk == leased.document_fk,
             OutboxRow.task == waiting,
             OutboxRow.state == State.DUE,
-            OutboxRow.next_attempt_at > now,
             OutboxRow.lease_until.is_(None),
         )
         .values(next_attempt_at=now)

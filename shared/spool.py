@@ -75,14 +75,16 @@ class Spool:
             SpoolUnavailableError: the root cannot be made or written.
         """
         with unavailable("make the spool"):
+            missing = [folder for folder in self.root.parents if not folder.exists()]
             for folder in (self.root, *map(self.folder, Folder), self.temporary, self.files):
                 folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             marker = self.root / MARKER
             if not marker.exists():
                 content = {"spool": str(uuid.uuid4()), "made": self.clock.local().isoformat()}
                 write_small(marker, json.dumps(content) + "\n")
-            sync_folder(self.root)
-            sync_folder(self.root.parent)
+            # From the root up: each folder that was made needs its own name synced into the one above.
+            for folder in (self.root, self.root.parent, *(folder.parent for folder in missing)):
+                sync_folder(folder)
         return self.id()
 
     def id(self) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy import URL, create_engine, inspect, make_url, text
 
 from shared.db.models import Base
 from shared.db.session import SCHEMA, Database
+from tests.nursery import Nursery
 
 SLOWEST_FIRST = (
     "test_sick_postgresql.py",
@@ -46,6 +47,13 @@ def interruptible() -> None:
     """A run in the background ignores Ctrl-C, and so would the processes that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Starts tiers without the second that loading takes."""
+    with Nursery() as made:
+        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,6 @@ from shared.settings.destinations import FolderSettings
 
 _PIECE_BYTES = 256 * 1024
 _MAX_NAME_BYTES = 200
-_STALE_SECONDS = 3600.0
 _KEPT_MARKS = frozenset(" ._-()+,=@")
 # A file system may know no hard links; then a rename is the next best thing.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -67,6 +66,7 @@ class FolderDestination(Destination):
                     found = await asyncio.to_thread(self._place, parcel, target, part)
         finally:
             await asyncio.to_thread(_discard, part)
+        await asyncio.to_thread(self._remove_parts, found.parent, parcel.sha256)
         return found.relative_to(self._settings.path).as_posix()
 
     def _prepare(self, parcel: Parcel, target: Path, part: Path) -> Path | None:
@@ -76,7 +76,6 @@ class FolderDestination(Destination):
             if not root.is_dir():
                 raise TransientError(f"{root} is not there: make or mount it; nothing is written until then")
             _make_folders(root, target.parent)
-            self._remove_stale(target.parent, parcel.sha256)
             for place in (target, with_digest(target, parcel.sha256)):
                 if _holds(place, parcel):
                     # The crash that brought us back may have come before this.
@@ -131,11 +130,13 @@ class FolderDestination(Destination):
             part.unlink(missing_ok=True)
         return True
 
-    def _remove_stale(self, folder: Path, sha256: str) -> None:
-        """Remove what earlier attempts at this file left when they were killed."""
-        oldest = self._clock.now().timestamp() - _STALE_SECONDS
-        for left in folder.glob(f".{sha256}.*.part"):
-            if left.stat().st_mtime < oldest:
+    def _remove_parts(self, folder: Path, sha256: str) -> None:
+        """Remove what attempts at this file left when they were killed, now that it lies in its place.
+
+        Whoever else is at the same file this very moment finds it there when it tries again.
+        """
+        with self._as_transient():
+            for left in folder.glob(f".{sha256}.*.part"):
                 left.unlink(missing_ok=True)
 
     @contextmanager

@@ -83,6 +83,25 @@ def test_a_step_is_taken_right_after_the_delivery_that_it_waited_for(yard: Yard)
     assert len(yard.workshop.destination.advanced) == 1
 
 
+def test_a_step_that_is_unblocked_while_somebody_puts_it_aside_is_due_at_once(yard: Yard) -> None:
+    """The one has seen it blocked, the other ends what it waited for; SQLite lets only one of them in."""
+    workshop = yard.workshop
+    if workshop.database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    fetched(yard)
+    [delivery] = lease(workshop)
+    workshop.time.pass_seconds(1)
+    now = workshop.clock.now()
+    with workshop.database.transaction() as looking:
+        seen = leasing._look(looking, LANE, workshop.spool_id, now, window=10, busy=())
+        blocked = [row for row in seen if row.blocked]
+        assert len(blocked) == 1
+        with workshop.database.transaction() as ending:
+            outbox.finish(ending, delivery, now)
+        leasing._put_aside(looking, blocked, now)
+    assert [item.task for item in lease(workshop)] == [Task.ADVANCE]
+
+
 def test_what_steps_aside_is_looked_at_again_by_itself(yard: Yard) -> None:
     """After the time that it has waited, and an hour at most, should nobody have called it."""
     workshop = yard.workshop

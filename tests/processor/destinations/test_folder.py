@@ -277,20 +277,38 @@ async def test_a_delivery_that_cannot_be_marked_leaves_nothing_behind(
     assert files_under(root) == []
 
 
-async def test_what_a_killed_attempt_left_is_removed_once_it_is_old(
+async def test_what_killed_attempts_left_is_removed_once_the_file_lies_in_its_place(
     root: Path, make: Make, make_parcel: Any, mark: Any
 ) -> None:
+    """They are hidden copies of a contract, and nobody else would ever remove them."""
     destination, parcel = make(), make_parcel()
     folder = root / "ssign" / "155"
     folder.mkdir(parents=True)
-    old, young, other = (
-        folder / f".{digest}.{n}.part" for n, digest in enumerate([parcel.sha256, parcel.sha256, "0" * 64])
-    )
-    for path, age_seconds in ((old, 7200), (young, 10), (other, 7200)):
-        path.write_bytes(b"half")
-        os.utime(path, (NOW.timestamp() - age_seconds,) * 2)
-    await destination.deliver(parcel, mark)
-    assert [old.exists(), young.exists(), other.exists()] == [False, True, True]
+    left, other = (folder / f".{digest}.1.part" for digest in (parcel.sha256, "0" * 64))
+    for _ in ("first", "found there"):
+        for path in (left, other):
+            path.write_bytes(b"half")
+        await destination.deliver(parcel, mark)
+        assert [left.exists(), other.exists()] == [False, True]
+
+
+async def test_an_attempt_whose_copy_another_one_removed_is_made_again(
+    root: Path, make: Make, make_parcel: Any
+) -> None:
+    """Two machines may be at the same file."""
+    destination, parcel = make(), make_parcel()
+
+    async def other_machine() -> None:
+        [mine] = (root / "ssign" / "155").glob(".*.part")
+        mine.unlink()
+
+    async def nothing_to_note() -> None:
+        pass
+
+    with pytest.raises(TransientError):
+        await destination.deliver(parcel, other_machine)
+    reference = await destination.deliver(parcel, nothing_to_note)
+    assert files_under(root) == [reference, f"{reference}.json"]
 
 
 @pytest.mark.parametrize(
