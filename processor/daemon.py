@@ -27,7 +27,7 @@ from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
 from shared.errors import SchemaError, UnavailableError
-from shared.spool import Folder, Spool
+from shared.spool import Spool
 
 log = structlog.get_logger()
 
@@ -37,7 +37,6 @@ _STANDBY_LOOK_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 4.0
 _BAD_STREAK_PAUSE_SECONDS = 60.0
-_RECORDING = "recording"
 
 
 @dataclass(slots=True)
@@ -145,9 +144,10 @@ class Daemon:
         self.pipeline.on_owing = partial(_call_soon, loop, self._wake_lanes)
         log.info("processor.started", spool=str(self.spool.root), lanes=[lane.name for lane in self.lanes])
         async with asyncio.TaskGroup() as group:
-            group.create_task(watch(self.spool.folder(Folder.SPOOL), look.set, stop))
+            group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
             for lane in self.lanes:
                 group.create_task(lane.run(stop))
+            group.create_task(self._sweep_again_and_again(stop, stopping))
             await self._look_again_and_again(look, stop, stopping)
         left_seconds = max(0.0, self._grace_ends_at - loop.time())
         async with asyncio.timeout(left_seconds + 5):
@@ -155,7 +155,7 @@ class Daemon:
 
     async def _until_prepared(self, stop: asyncio.Event) -> bool:
         """Get ready, for as long as spool or database are away; False when told to stop meanwhile."""
-        pause = _Pause(self.means)
+        pause = _Pause()
         while not stop.is_set():
             try:
                 await asyncio.to_thread(self._prepare)
@@ -163,10 +163,10 @@ class Daemon:
                 # Somebody has to type something first.
                 raise
             except UnavailableError as error:
-                pause.complain(error)
-                await _sleep(stop, pause.next_seconds())
+                self.means.missed("start", error)
+                await _sleep(stop, pause.after(error))
             else:
-                pause.over()
+                self.means.found("start")
                 return True
         return False
 
@@ -186,51 +186,55 @@ class Daemon:
     async def _look_again_and_again(
         self, look: asyncio.Event, stop: asyncio.Event, stopping: threading.Event
     ) -> None:
-        pause = _Pause(self.means)
-        swept_at = self.spool.clock.monotonic()
+        """Record what has arrived at every wake-up, and all that lies in `spool/` at every sweep."""
+        pause, clock, arrivals = _Pause(), self.spool.clock, self.pipeline.arrivals
+        listed_at = clock.monotonic()
         while not stop.is_set():
             look.clear()
+            listing = arrivals.listing_needed() or clock.monotonic() - listed_at >= self.sweep_seconds
             try:
-                await asyncio.to_thread(self.pipeline.work_through, stopping)
-                if self.spool.clock.monotonic() - swept_at >= self.sweep_seconds:
-                    await asyncio.to_thread(self._sweep)
-                    swept_at = self.spool.clock.monotonic()
+                await asyncio.to_thread(self.pipeline.work_through, stopping, listing=listing)
             except UnavailableError as error:
-                pause.complain(error)
-                await _sleep(stop, pause.next_seconds())
-                look.set()
+                # What was in hand lies in spool/ still.
+                arrivals.missed_some()
+                self.means.missed("recording", error, alarm=isinstance(error, TooManyBadError))
+                await _sleep(stop, pause.after(error))
                 continue
-            pause.over()
+            if listing:
+                listed_at = clock.monotonic()
+            self.means.found("recording")
+            pause = _Pause()
             await _either(look, stop, self.sweep_seconds)
 
-    def _sweep(self) -> None:
-        """What need not be done at every wake-up."""
+    async def _sweep_again_and_again(self, stop: asyncio.Event, stopping: threading.Event) -> None:
+        """What need not be done at every wake-up, and holds up no arrival however long it takes."""
+        while not stop.is_set():
+            await _sleep(stop, self.sweep_seconds)
+            try:
+                await asyncio.to_thread(self._sweep, stopping)
+            except UnavailableError as error:
+                self.means.missed("sweep", error)
+            else:
+                self.means.found("sweep")
+
+    def _sweep(self, stopping: threading.Event) -> None:
         self.spool.make_day_folders()
         self.settler.scan()
-        self.retention.drop()
+        self.retention.drop(stopping)
 
 
 class _Pause:
-    """How long to wait while our own means are gone."""
+    """How long to wait while our own means are gone: longer from time to time."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
+    def __init__(self) -> None:
         self._seconds = _FIRST_PAUSE_SECONDS
-        self._bad_streak = False
 
-    def complain(self, error: UnavailableError) -> None:
-        self._bad_streak = isinstance(error, TooManyBadError)
-        self._means.missed(_RECORDING, error, alarm=self._bad_streak)
-
-    def next_seconds(self) -> float:
-        if self._bad_streak:
+    def after(self, error: UnavailableError) -> float:
+        """Seconds until the next try."""
+        if isinstance(error, TooManyBadError):
             return _BAD_STREAK_PAUSE_SECONDS
         seconds, self._seconds = self._seconds, min(self._seconds * 2, _LONGEST_PAUSE_SECONDS)
         return seconds
-
-    def over(self) -> None:
-        self._means.found(_RECORDING)
-        self._seconds = _FIRST_PAUSE_SECONDS
 
 
 @contextmanager

@@ -6,7 +6,9 @@ power cut nobody is to blame.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,13 +32,11 @@ class InHand:
         """
         with unavailable("read what was in hand"):
             try:
-                noted = json.loads(self._path.read_text(encoding="utf-8"))
+                text = self._path.read_bytes().decode(errors="replace")
             except FileNotFoundError:
                 return
-            except ValueError:
-                noted = []  # Died while writing the note, before any of the work it announces.
-        for day, name, deaths in noted:
-            self._deaths[Entry(day, name)] = deaths + 1
+        for entry, deaths in _noted(text):
+            self._deaths[entry] = deaths + 1
 
     @property
     def suspects(self) -> list[Entry]:
@@ -70,7 +70,23 @@ class InHand:
         self._write([[entry.day, entry.name, deaths - 1] for entry, deaths in self._deaths.items()])
 
     def _write(self, rows: list[list[object]]) -> None:
+        content = json.dumps(rows).encode()
+        # Written over, since to replace a file makes some file systems write to the disk at once.
         with unavailable("note what is in hand"):
-            temporary = self._path.with_suffix(".new")
-            temporary.write_text(json.dumps(rows), encoding="utf-8")
-            temporary.rename(self._path)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                if os.pwrite(descriptor, content, 0) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.ftruncate(descriptor, len(content))
+            finally:
+                os.close(descriptor)
+
+
+def _noted(text: str) -> list[tuple[Entry, int]]:
+    """What a note says; nothing for a torn one: its process died before any of the work that it announces."""
+    try:
+        # What stands behind the value is the rest of an older note.
+        rows, _ = json.JSONDecoder().raw_decode(text)
+        return [(Entry(str(day), str(name)), int(deaths)) for day, name, deaths in rows]
+    except (ValueError, TypeError):
+        return []

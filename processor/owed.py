@@ -38,6 +38,14 @@ class Policy:
     destinations: Mapping[str, Destination]
     mirror: bool
 
+    def owes(self, provider: AnyProvider, status: DocumentStatus) -> bool:
+        """Whether anything follows from a document's having come to a status."""
+        return (
+            self.mirror
+            or (status is DocumentStatus.COMPLETED and provider.settings.fetch_files)
+            or any(destination.advances(status) for destination in self.destinations.values())
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:

@@ -7,6 +7,7 @@ quarantine  it cannot be understood or recorded, or what it owes was given up: n
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from processor import owed
+from processor.arrivals import Arrivals
 from processor.inhand import KILLS_BEFORE_QUARANTINE, InHand
 from processor.reading import ReadEntry, Reader, StillArrivingError
 from processor.recording import Recorded, mark_settled, note_place, record_batch
@@ -29,6 +31,7 @@ from shared.spool import Entry, Folder, Spool
 log = structlog.get_logger()
 
 _MOST_COMPLAINTS = 1000
+_SHARE_OF_ARRIVALS = 0.75
 
 
 class TooManyBadError(UnavailableError):
@@ -53,7 +56,8 @@ class Pipeline:
     """Takes entries from `spool/` until there are none.
 
     Runs on one thread at a time. `keep_done` is whether finished files go to `done/` or are deleted.
-    `on_owing` is called, on that thread, after each batch that left something owed.
+    `arrivals` are taken before a backlog. `on_owing` is called, on that thread, after each batch that left
+    something owed.
     """
 
     spool: Spool
@@ -65,19 +69,20 @@ class Pipeline:
     batch_size: int
     streak_limit: int
     keep_done: bool
+    arrivals: Arrivals = field(default_factory=Arrivals)
     on_owing: Callable[[], None] = lambda: None
     _bad_in_a_row: int = field(default=0, init=False)
     _complained: set[Entry] = field(default_factory=set, init=False)
 
-    def work_through(self, stop: threading.Event) -> Tally:
-        """One pass: every entry that lies in `spool/` now.
+    def work_through(self, stop: threading.Event, *, listing: bool = True) -> Tally:
+        """One pass: every entry that lies in `spool/` now; without `listing`, only what was seen to arrive.
 
         Raises:
             UnavailableError: spool or database are away, or too many entries in a row were bad; nobody was
                 charged, and the next pass takes up where this one ended.
         """
         tally = Tally()
-        for batch in self._batches():
+        for batch in self._batches(listing=listing):
             if stop.is_set():
                 break
             self._handle(batch, tally)
@@ -87,8 +92,22 @@ class Pipeline:
             raise tally.trouble
         return tally
 
-    def _batches(self) -> Iterator[list[Entry]]:
+    def _batches(self, *, listing: bool) -> Iterator[list[Entry]]:
         """First those that were in hand when the process died, each alone; then all others."""
+        yield from self._suspects()
+        # One listing for the whole pass: a folder that once held a million files takes long to list for ever.
+        waiting = self.spool.entries(Folder.SPOOL) if listing else iter(())
+        while True:
+            size = self._size_now()
+            # What has just come goes first, but never fills a batch, so that the backlog gets smaller too.
+            batch = dict.fromkeys(self.arrivals.take(math.ceil(size * _SHARE_OF_ARRIVALS)))
+            batch.update(dict.fromkeys(islice(waiting, size - len(batch))))
+            if not batch:
+                return
+            # A listing has no order. The guids have: what came first is said first in the history.
+            yield sorted(batch, key=lambda entry: guid_in(entry.name) or "")
+
+    def _suspects(self) -> Iterator[list[Entry]]:
         suspects = self.in_hand.suspects
         for entry in self.in_hand.killers:
             self._quarantine(
@@ -101,10 +120,6 @@ class Pipeline:
             if self.spool.path(Folder.SPOOL, entry).exists():
                 yield [entry]
             self.in_hand.put_down(entry)
-        listing = self.spool.entries(Folder.SPOOL)
-        while batch := list(islice(listing, self._size_now())):
-            # A listing has no order. The guids have: what came first is said first in the history.
-            yield sorted(batch, key=lambda entry: guid_in(entry.name) or "")
 
     def _handle(self, batch: Sequence[Entry], tally: Tally) -> None:
         self.in_hand.take(batch)
@@ -168,7 +183,11 @@ class Pipeline:
         now = self.spool.clock.now()
         with self.database.transaction() as connection:
             recorded = record_batch(connection, items, spool_id=self.spool_id, now=now, policy=self.policy)
-            settled = {receipt_id for receipt_id, result in recorded.items() if _is_settled(result.owed)}
+            settled = {
+                receipt_id
+                for receipt_id, result in recorded.items()
+                if not result.is_marked and _is_settled(result.owed)
+            }
             mark_settled(connection, settled, now)
         for item in items:
             try:

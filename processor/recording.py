@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,36 @@ from shared.spool import Entry
 DocumentName = tuple[str, str]
 """Provider and document key."""
 
+# Statements of the hot path, made once: to put one together costs more than to execute it.
+_OF_RECEIPTS = EventRow.receipt_id.in_(bindparam("receipt_ids", expanding=True))
+_KNOWN_RECEIPTS = select(EventRow.receipt_id).where(_OF_RECEIPTS).distinct()
+_EVENT_IDS = select(EventRow.receipt_id, EventRow.ordinal, EventRow.id).where(_OF_RECEIPTS)
+_INSERT_EVENTS = insert(EventRow)
+_LOCK_DOCUMENTS = (
+    select(Document.id, Document.provider, Document.key, Document.status, Document.learned)
+    .where(tuple_(Document.provider, Document.key).in_(bindparam("names", expanding=True)))
+    .order_by(Document.provider, Document.key)
+    .with_for_update()
+)
+_WHAT_WAS_SAID = select(EventRow.document_fk, EventRow.semantic_key).where(
+    EventRow.document_fk.in_(bindparam("document_fks", expanding=True)),
+    EventRow.semantic_key.in_(bindparam("keys", expanding=True)),
+)
+_SET_STATUS = (
+    update(Document)
+    .where(Document.id == bindparam("row_id"))
+    .values(status=bindparam("new_status"), status_at=bindparam("new_status_at"))
+)
+_SET_LEARNED = (
+    update(Document).where(Document.id == bindparam("row_id")).values(learned=bindparam("new_learned"))
+)
+_OUTCOMES = (
+    select(EventRow.receipt_id, EventRow.outcome)
+    .where(_OF_RECEIPTS)
+    .order_by(EventRow.receipt_id, EventRow.ordinal)
+)
+_MARK_SETTLED = update(EventRow).where(_OF_RECEIPTS).values(settled_at=bindparam("now"))
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -29,6 +59,8 @@ class Recorded:
     outcomes: tuple[Outcome, ...]
     owed: frozenset[State]
     was_known: bool
+    is_marked: bool
+    """Whether it is marked as settled already."""
 
 
 @dataclass(slots=True)
@@ -43,10 +75,12 @@ class _DocumentState:
 
 @dataclass(slots=True)
 class _Plan:
-    """Rows to be written, gathered in memory."""
+    """What a batch of new entries leads to, gathered in memory."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
-    applied: list[tuple[int, ReadEntry, DocumentStatus]] = field(default_factory=list)
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    owing: list[tuple[ReadEntry, int, DocumentStatus]] = field(default_factory=list)
+    """Entry, place of the event in it, and the status from which something follows."""
 
 
 def record_batch(
@@ -67,49 +101,96 @@ def record_batch(
     for item in batch:
         if item.receipt_id not in known:
             fresh.setdefault(item.receipt_id, item)
+    recorded: dict[str, Recorded] = {}
     if fresh:
-        _record_fresh(connection, fresh.values(), spool_id=spool_id, now=now, policy=policy)
+        recorded = _record_fresh(connection, fresh, spool_id=spool_id, now=now, policy=policy)
     if known:
         _welcome_back(connection, [item for item in batch if item.receipt_id in known], now)
-    return _summary(connection, {item.receipt_id for item in batch}, known)
+        recorded |= _summary(connection, known)
+    return recorded
 
 
 def _known_receipts(connection: Connection, batch: Iterable[ReadEntry]) -> set[str]:
     ids = {item.receipt_id for item in batch}
-    return set(connection.scalars(select(EventRow.receipt_id).where(EventRow.receipt_id.in_(ids)).distinct()))
+    return set(connection.scalars(_KNOWN_RECEIPTS, {"receipt_ids": list(ids)}))
 
 
 def _record_fresh(
     connection: Connection,
-    items: Collection[ReadEntry],
+    fresh: Mapping[str, ReadEntry],
     *,
     spool_id: str,
     now: datetime,
     policy: owed.Policy,
-) -> None:
-    documents = _lock_documents(connection, items, now)
+) -> dict[str, Recorded]:
+    documents = _lock_documents(connection, fresh.values(), now)
+    plan = _plan(fresh.values(), documents, now=now, policy=policy)
+    owing = {item.receipt_id for item, _, _ in plan.owing}
+    # What cannot owe anything is settled in the very statement that records it.
+    rows = [
+        {**row, "spool_id": spool_id, "settled_at": None if row["receipt_id"] in owing else now}
+        for row in plan.events
+    ]
+    if rows:
+        connection.execute(_INSERT_EVENTS, rows)
+    _store_documents(connection, documents.values(), now)
+    states: dict[str, frozenset[State]] = {}
+    if owing:
+        _enqueue(connection, plan, documents, now=now, policy=policy)
+        states = outbox.open_states(connection, owing)
+    return {
+        receipt_id: Recorded(
+            tuple(outcomes),
+            states.get(receipt_id, frozenset()),
+            was_known=False,
+            is_marked=receipt_id not in owing,
+        )
+        for receipt_id, outcomes in plan.outcomes.items()
+    }
+
+
+def _plan(
+    items: Iterable[ReadEntry],
+    documents: Mapping[DocumentName, _DocumentState],
+    *,
+    now: datetime,
+    policy: owed.Policy,
+) -> _Plan:
+    """Move the documents forward by what the entries say, in their order."""
     plan = _Plan()
     for item in items:
+        outcomes = plan.outcomes[item.receipt_id] = []
         for ordinal, event in enumerate(item.events):
             document = documents[item.provider.name, document_key(event.document_id)]
             row = _apply(document, item, event, now)
-            plan.events.append({**row, "ordinal": ordinal, "spool_id": spool_id})
-            if row["outcome"] == Outcome.APPLIED:
-                plan.applied.append((len(plan.events) - 1, item, document.status))
-    event_ids = list(
-        connection.scalars(insert(EventRow).returning(EventRow.id, sort_by_parameter_order=True), plan.events)
-    )
-    _store_documents(connection, documents.values(), now)
+            plan.events.append({**row, "ordinal": ordinal})
+            outcomes.append(row["outcome"])
+            if row["outcome"] is Outcome.APPLIED and policy.owes(item.provider, document.status):
+                plan.owing.append((item, ordinal, document.status))
+    return plan
+
+
+def _enqueue(
+    connection: Connection,
+    plan: _Plan,
+    documents: Mapping[DocumentName, _DocumentState],
+    *,
+    now: datetime,
+    policy: owed.Policy,
+) -> None:
+    receipt_ids = {item.receipt_id for item, _, _ in plan.owing}
+    found = connection.execute(_EVENT_IDS, {"receipt_ids": list(receipt_ids)})
+    event_ids = {(receipt_id, ordinal): event_id for receipt_id, ordinal, event_id in found}
     owed.enqueue_for_status(
         connection,
         [
             owed.StatusChange(
                 provider=item.provider,
-                document_fk=plan.events[place]["document_fk"],
-                event_fk=event_ids[place],
+                document_fk=documents[item.provider.name, document_key(item.events[ordinal].document_id)].id,
+                event_fk=event_ids[item.receipt_id, ordinal],
                 status=status,
             )
-            for place, item, status in plan.applied
+            for item, ordinal, status in plan.owing
         ],
         now=now,
         policy=policy,
@@ -147,22 +228,13 @@ def _lock_documents(
             for provider, key in sorted(wanted)
         ],
     )
-    rows = connection.execute(
-        select(Document.id, Document.provider, Document.key, Document.status, Document.learned)
-        .where(tuple_(Document.provider, Document.key).in_(list(wanted)))
-        .order_by(Document.provider, Document.key)
-        .with_for_update()
-    )
+    rows = connection.execute(_LOCK_DOCUMENTS, {"names": list(wanted)})
     documents = {
         (row.provider, row.key): _DocumentState(row.id, DocumentStatus(row.status), dict(row.learned), set())
         for row in rows
     }
     by_id = {document.id: document for document in documents.values()}
-    said = connection.execute(
-        select(EventRow.document_fk, EventRow.semantic_key).where(
-            EventRow.document_fk.in_(list(by_id)), EventRow.semantic_key.in_(keys)
-        )
-    )
+    said = connection.execute(_WHAT_WAS_SAID, {"document_fks": list(by_id), "keys": list(keys)})
     for document_fk, key in said:
         by_id[document_fk].said.add(key or "")
     return documents
@@ -207,9 +279,7 @@ def _store_documents(connection: Connection, documents: Iterable[_DocumentState]
     changed = [document for document in documents if document.changed_at is not None]
     if changed:
         connection.execute(
-            update(Document)
-            .where(Document.id == bindparam("row_id"))
-            .values(status=bindparam("new_status"), status_at=bindparam("new_status_at")),
+            _SET_STATUS,
             [
                 {"row_id": item.id, "new_status": item.status, "new_status_at": item.changed_at}
                 for item in changed
@@ -217,12 +287,7 @@ def _store_documents(connection: Connection, documents: Iterable[_DocumentState]
         )
     wiser = [document for document in documents if document.learned_more]
     if wiser:
-        connection.execute(
-            update(Document)
-            .where(Document.id == bindparam("row_id"))
-            .values(learned=bindparam("new_learned")),
-            [{"row_id": item.id, "new_learned": item.learned} for item in wiser],
-        )
+        connection.execute(_SET_LEARNED, [{"row_id": item.id, "new_learned": item.learned} for item in wiser])
         outbox.wake_document(connection, [item.id for item in wiser], now)
 
 
@@ -236,18 +301,16 @@ def _welcome_back(connection: Connection, items: Iterable[ReadEntry], now: datet
     outbox.revive(connection, {item.receipt_id for item in items}, now)
 
 
-def _summary(connection: Connection, receipt_ids: set[str], known: set[str]) -> dict[str, Recorded]:
+def _summary(connection: Connection, receipt_ids: Collection[str]) -> dict[str, Recorded]:
+    """What became of entries that were recorded before."""
     outcomes: dict[str, list[Outcome]] = {receipt_id: [] for receipt_id in receipt_ids}
-    rows = connection.execute(
-        select(EventRow.receipt_id, EventRow.outcome)
-        .where(EventRow.receipt_id.in_(receipt_ids))
-        .order_by(EventRow.receipt_id, EventRow.ordinal)
-    )
-    for receipt_id, outcome in rows:
+    for receipt_id, outcome in connection.execute(_OUTCOMES, {"receipt_ids": list(receipt_ids)}):
         outcomes[receipt_id].append(Outcome(outcome))
     states = outbox.open_states(connection, receipt_ids)
     return {
-        receipt_id: Recorded(tuple(found), states.get(receipt_id, frozenset()), receipt_id in known)
+        receipt_id: Recorded(
+            tuple(found), states.get(receipt_id, frozenset()), was_known=True, is_marked=False
+        )
         for receipt_id, found in outcomes.items()
     }
 
@@ -262,9 +325,7 @@ def note_place(connection: Connection, receipt_id: str, entry: Entry) -> None:
 def mark_settled(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:
     """Note that nothing is owed for these entries any more, or that they went to quarantine."""
     if receipt_ids:
-        connection.execute(
-            update(EventRow).where(EventRow.receipt_id.in_(receipt_ids)).values(settled_at=now)
-        )
+        connection.execute(_MARK_SETTLED, {"receipt_ids": list(receipt_ids), "now": now})
 
 
 def semantic_key(event: Event) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import threading
 from collections.abc import Mapping
 from datetime import date, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -38,8 +42,8 @@ class Retention:
             if (day := day_of(name)) is not None and today - day - _DAY >= keep
         ]
 
-    def drop(self) -> int:
-        """Delete the days whose time is over, once a day; returns how many.
+    def drop(self, stop: threading.Event) -> int:
+        """Delete the days whose time is over, once a day or until told to stop; returns how many.
 
         Raises:
             SpoolUnavailableError: one cannot be deleted.
@@ -48,13 +52,24 @@ class Retention:
         if self._checked_on == today:
             return 0
         days = self.over()
-        for folder, name in days:
+        for number, (folder, name) in enumerate(days):
             with unavailable(f"delete {folder}/{name}"):
-                shutil.rmtree(self._spool.folder(folder) / name)
+                if not _drop_folder(self._spool.folder(folder) / name, stop):
+                    return number
             log.info("retention.dropped", folder=str(folder), day=name)
+        self._drop_empty_days()
         self._drop_empty_file_folders()
         self._checked_on = today
         return len(days)
+
+    def _drop_empty_days(self) -> None:
+        """Days before yesterday from which everything has moved on; the door writes into none of them."""
+        yesterday = self._spool.clock.today() - _DAY
+        for folder in (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE):
+            for name in self._spool.days(folder):
+                day = day_of(name)
+                if day is not None and day < yesterday:
+                    _remove_if_empty(self._spool.folder(folder) / name)
 
     def _drop_empty_file_folders(self) -> None:
         """Signed files go one by one, when they are delivered; the day folders they leave go here."""
@@ -65,3 +80,27 @@ class Retention:
                 with unavailable(f"delete {path}"):
                     if not any(path.iterdir()):
                         path.rmdir()
+
+
+def _drop_folder(path: Path, stop: threading.Event) -> bool:
+    """Delete a folder and what lies in it, file by file, since there may be millions; False when told to stop
+    before the end."""
+    with os.scandir(path) as found:
+        for item in found:
+            if stop.is_set():
+                return False
+            if item.is_dir(follow_symlinks=False):
+                shutil.rmtree(item.path)
+            else:
+                Path(item.path).unlink(missing_ok=True)
+    path.rmdir()
+    return True
+
+
+def _remove_if_empty(path: Path) -> None:
+    with unavailable(f"delete {path}"):
+        try:
+            path.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise

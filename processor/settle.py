@@ -39,7 +39,7 @@ class Settler:
         Raises:
             UnavailableError: spool or database are away; the next scan will do it.
         """
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             receipt_id = connection.scalar(select(EventRow.receipt_id).where(EventRow.id == event_fk))
         if receipt_id is not None:
             self._settle([receipt_id])
@@ -52,7 +52,7 @@ class Settler:
         """
         moved, after = 0, 0
         while True:
-            with self._database.transaction() as connection:
+            with self._database.reading() as connection:
                 rows = self._ready(connection, after)
             if not rows:
                 return moved
@@ -81,7 +81,7 @@ class Settler:
     def _settle(self, receipt_ids: Collection[str]) -> int:
         moved = 0
         for receipt_id in receipt_ids:
-            with self._database.transaction() as connection:
+            with self._database.reading() as connection:
                 entry = _place_of(connection, receipt_id, self._spool_id)
                 states = _states(connection, receipt_id)
             if entry is None or (states and not needs_person(states)):
@@ -158,7 +158,7 @@ def _states(connection: Connection, receipt_id: str) -> set[State]:
 
 def quarantine_reason(database: Database, receipt_id: str) -> dict[str, Any]:
     """The content of the reason file for an entry of which something was given up or is held."""
-    with database.transaction() as connection:
+    with database.reading() as connection:
         rows = connection.execute(
             select(
                 OutboxRow.id,

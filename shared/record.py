@@ -27,6 +27,8 @@ _ID_FIELDS = ("envelopeId", "documentId", "documentID")
 _quoted = json.encoder.encode_basestring_ascii
 """A text as JSON, the way `json.dumps` writes it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
+_SEAM = ",\n "
+_OUR_HEAD = re.compile(r'\{"timestamp": "(?P<timestamp>[^"\\\x00-\x1f]*)", "originalPayload": ')
 
 
 # Not frozen, as our other values are: one is built for every callback, and freezing makes that take three
@@ -96,10 +98,11 @@ class SpoolRecord:
         number = "null" if self.provider_number is None else self.provider_number
         head = f'{{"timestamp": "{timestamp}", "originalPayload": '
         tail = (
-            f',\n "{self.id_field}": {_quoted(self.document_id)}, "action": {_quoted(self.action)}, '
+            f'{_SEAM}"{self.id_field}": {_quoted(self.document_id)}, "action": {_quoted(self.action)}, '
             f'"provider": {number}, "receipt": {self.receipt.to_json()}}}\n'
         )
-        return b"".join((head.encode(), self._payload_json(self.receipt.encoding), tail.encode()))
+        payload = self._payload_json(self.receipt.encoding)
+        return b"".join((head.encode(), payload, tail.encode()))
 
     def _payload_json(self, encoding: Encoding) -> bytes:
         if encoding is Encoding.JSON:
@@ -125,7 +128,7 @@ def parse_record(data: bytes) -> SpoolRecord:
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8") from None
     jsontext.check_depth(text, jsontext.MAX_DEPTH + 1)
-    values, spans = _top_level(text)
+    values, spans = _as_we_write_it(text) or _top_level(text)
     receipt = _receipt(values.get("receipt"))
     # The copy of a refused callback may lack what a callback must have.
     may_lack = receipt is not None and receipt.refusal is not None
@@ -144,6 +147,26 @@ def parse_record(data: bytes) -> SpoolRecord:
         id_field=id_field,
         receipt=receipt,
     )
+
+
+def _as_we_write_it(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]]] | None:
+    """The same as `_top_level` at a fraction of its cost, for a file as `to_bytes` makes it; else None."""
+    head = _OUR_HEAD.match(text)
+    if head is None:
+        return None
+    start = head.end()
+    try:
+        payload, end = jsontext.raw_decode(text, start)
+        if not text.startswith(_SEAM, end):
+            return None
+        tail = "{" + text[end + len(_SEAM) :]
+        rest, last = jsontext.raw_decode(tail, 0)
+    except ValueError:
+        return None
+    if tail[last:].strip() or "timestamp" in rest or "originalPayload" in rest:
+        return None
+    values = {"timestamp": head["timestamp"], "originalPayload": payload, **rest}
+    return values, {"originalPayload": (start, end)}
 
 
 def _top_level(text: str) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:

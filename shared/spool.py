@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -30,6 +31,7 @@ MAX_ENTRY_BYTES = 256 * 1024 * 1024
 """A larger file is not read; no door with sensible limits writes one."""
 
 _FOLDER_MODE = 0o750
+_PIECE_BYTES = 1024 * 1024
 _LONGEST_STEM_BYTES = 200
 
 
@@ -61,6 +63,7 @@ class Spool:
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self.root = root
+        self._root = os.fspath(root)
         self.clock = clock
         self.temporary = root / ".tmp"
         self.files = root / "files"
@@ -123,7 +126,12 @@ class Spool:
 
     def path(self, folder: Folder, entry: Entry) -> Path:
         """Where an entry lies, or would lie."""
-        return self.root / folder / entry.day / entry.name
+        return Path(self._place(folder, entry))
+
+    def _place(self, folder: Folder, entry: Entry) -> str:
+        # As text: it is needed several times for every entry, and a `Path` is dear to put together.
+        day = f"{entry.day}/" if entry.day else ""
+        return f"{self._root}/{folder}/{day}{entry.name}"
 
     def days(self, folder: Folder) -> list[str]:
         """The day folders that exist, newest first."""
@@ -147,7 +155,7 @@ class Spool:
             try:
                 with unavailable(f"list {folder}/{day}"), os.scandir(self.folder(folder) / day) as found:
                     for item in found:
-                        if _is_entry_name(item.name) and not item.is_dir(follow_symlinks=False):
+                        if is_entry_name(item.name) and not item.is_dir(follow_symlinks=False):
                             yield Entry(day, item.name)
             except FileNotFoundError:
                 continue
@@ -160,7 +168,7 @@ class Spool:
             UnreadableError: not a plain file, or too large.
             SpoolUnavailableError: the disk failed.
         """
-        path = self.path(folder, entry)
+        path = self._place(folder, entry)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -177,8 +185,8 @@ class Spool:
                 raise UnreadableError("not a plain file")
             if status.st_size > MAX_ENTRY_BYTES:
                 raise UnreadableError(f"larger than {MAX_ENTRY_BYTES} bytes")
-            with unavailable(f"read {path}"), os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read()
+            with unavailable(f"read {path}"):
+                return _read_to_end(descriptor, status.st_size)
         finally:
             os.close(descriptor)
 
@@ -205,26 +213,29 @@ class Spool:
         Raises:
             SpoolUnavailableError: the rename failed.
         """
-        moved = Entry(entry.day or self.clock.today().isoformat(), entry.name)
-        path = self.path(source, entry)
+        moved = entry if entry.day else Entry(self.clock.today().isoformat(), entry.name)
+        path = self._place(source, entry)
         with unavailable(f"move {path} to {target}/"):
-            try:
-                make_folder(self.path(target, moved).parent)
-            except FileNotFoundError:
-                # Not to be taken for an entry that is gone.
-                raise SpoolUnavailableError(
-                    f"{target}/ is missing in the spool: make it with signspool check --init-spool"
-                ) from None
             number = 0
-            while (place := self.path(target, moved)).exists() and not _same_file(path, place):
+            while _exists(place := self._place(target, moved)) and not _same_file(path, place):
                 number += 1
                 moved = Entry(moved.day, f"{entry.name.removesuffix('.json')}.{number}.json")
-            try:
-                path.rename(place)
-            except FileNotFoundError:
-                return None
+            if not _rename(path, place):
+                # The day folder is missing, or the entry is gone.
+                self._make_day_folder(target, moved.day)
+                if not _rename(path, place):
+                    return None
         self._forget_reason(source, entry)
         return moved
+
+    def _make_day_folder(self, folder: Folder, day: str) -> None:
+        try:
+            make_folder(self.folder(folder) / day)
+        except FileNotFoundError:
+            # Not to be taken for an entry that is gone.
+            raise SpoolUnavailableError(
+                f"{folder}/ is missing in the spool: make it with signspool check --init-spool"
+            ) from None
 
     def remove(self, entry: Entry, folder: Folder) -> None:
         """Delete an entry, if it is still there.
@@ -233,7 +244,7 @@ class Spool:
             SpoolUnavailableError: it cannot be deleted.
         """
         with unavailable(f"delete {entry.name}"):
-            self.path(folder, entry).unlink(missing_ok=True)
+            _remove(self._place(folder, entry))
         self._forget_reason(folder, entry)
 
     def quarantine(self, entry: Entry, source: Folder, reason: Mapping[str, Any]) -> Entry | None:
@@ -246,13 +257,13 @@ class Spool:
         if moved is not None:
             content = {"since": self.clock.local().isoformat(), "from": source, **reason}
             with unavailable("write the reason"):
-                write_small(self._reason_path(moved), json.dumps(content, indent=2) + "\n")
+                write_small(Path(self._reason_path(moved)), json.dumps(content, indent=2) + "\n")
         return moved
 
     def reason(self, entry: Entry) -> dict[str, Any] | None:
         """What stands in the reason file of a quarantined entry; None without a readable one."""
         try:
-            value = json.loads(self._reason_path(entry).read_text())
+            value = json.loads(Path(self._reason_path(entry)).read_text())
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
@@ -264,19 +275,19 @@ class Spool:
             SpoolUnavailableError: it cannot be removed.
         """
         with unavailable("remove a reason"):
-            self._reason_path(entry).unlink(missing_ok=True)
+            _remove(self._reason_path(entry))
 
     def _forget_reason(self, folder: Folder, entry: Entry) -> None:
         if folder is Folder.QUARANTINE:
             self.forget_reason(entry)
 
-    def _reason_path(self, entry: Entry) -> Path:
+    def _reason_path(self, entry: Entry) -> str:
         stem = entry.name.removesuffix(".json")
         if len(os.fsencode(stem)) > _LONGEST_STEM_BYTES:
             # A name that a person chose may leave no room for the ending.
             digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]
             stem = f"{stem[:40]}-{digest}"
-        return self.path(Folder.QUARANTINE, entry).with_name(stem + REASON_SUFFIX)
+        return self._place(Folder.QUARANTINE, Entry(entry.day, stem + REASON_SUFFIX))
 
 
 class unavailable:  # noqa: N801  (it reads as a word: `with unavailable("list spool/"):`)
@@ -316,12 +327,47 @@ def write_small(path: Path, text: str) -> None:
     temporary.rename(path)
 
 
-def _is_entry_name(name: str) -> bool:
+def is_entry_name(name: str) -> bool:
+    """Whether a file of this name is an entry: `.json`, not hidden, and no reason file."""
     return name.endswith(".json") and not name.startswith(".") and not name.endswith(REASON_SUFFIX)
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def _exists(path: str) -> bool:
+    """Whether anything has this name, a link that leads nowhere too: a rename would replace it."""
     try:
-        return one.read_bytes() == other.read_bytes()
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _rename(path: str, place: str) -> bool:
+    """Rename; False when the file, or the folder that it should go to, is missing."""
+    try:
+        os.rename(path, place)  # noqa: PTH104  (see `Spool._place`)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108  (see `Spool._place`)
+
+
+def _read_to_end(descriptor: int, size_bytes: int) -> bytes:
+    """The content of a file, which as a rule is as large as it was said to be."""
+    content = os.read(descriptor, size_bytes + 1)
+    if len(content) == size_bytes:
+        return content
+    pieces = [content]
+    while piece := os.read(descriptor, _PIECE_BYTES):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).read_bytes() == Path(other).read_bytes()
     except FileNotFoundError:
         return False

@@ -90,7 +90,7 @@ def test_a_step_that_is_unblocked_while_somebody_puts_it_aside_is_due_at_once(ya
         pytest.skip("SQLite has one writer at a time")
     fetched(yard)
     [delivery] = lease(workshop)
-    workshop.time.pass_seconds(1)
+    workshop.time.pass_seconds(61)
     now = workshop.clock.now()
     with workshop.database.transaction() as looking:
         seen = leasing._look(looking, LANE, workshop.spool_id, now, window=10, busy=())

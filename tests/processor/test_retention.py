@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_days_beyond_their_time_go_and_only_from_done_and_refused(tmp_path: Path
     time = FakeTime()
     spool = make_spool(tmp_path, time, [0, 1, 5, 6, 40])
     keep = Retention(spool, {Folder.DONE: 5 * DAY, Folder.REFUSED: 30 * DAY})
-    assert keep.drop() == 3
+    assert keep.drop(threading.Event()) == 3
     today = time.clock().today()
     assert spool.days(Folder.DONE) == [(today - timedelta(days=age)).isoformat() for age in (0, 1, 5)]
     assert len(spool.days(Folder.REFUSED)) == 4
@@ -42,7 +43,7 @@ def test_what_is_no_day_is_left_alone(tmp_path: Path) -> None:
     spool = make_spool(tmp_path, time, [])
     notes = spool.folder(Folder.DONE) / "kept-by-hand"
     notes.mkdir()
-    Retention(spool, {Folder.DONE: 0.0}).drop()
+    Retention(spool, {Folder.DONE: 0.0}).drop(threading.Event())
     assert notes.is_dir()
 
 
@@ -55,7 +56,7 @@ def test_empty_folders_of_delivered_files_go_and_full_ones_stay(tmp_path: Path) 
     for folder in (empty, full, todays):
         folder.mkdir(parents=True)
     (full / "contract.pdf").write_bytes(b"%PDF-")
-    Retention(spool, {}).drop()
+    Retention(spool, {}).drop(threading.Event())
     assert not empty.parent.exists()
     assert (full / "contract.pdf").exists()
     assert todays.exists()
@@ -65,8 +66,36 @@ def test_it_looks_once_a_day(tmp_path: Path) -> None:
     time = FakeTime()
     spool = make_spool(tmp_path, time, [3])
     keep = Retention(spool, {Folder.DONE: 5 * DAY})
-    assert keep.drop() == 0
+    assert keep.drop(threading.Event()) == 0
     time.pass_seconds(2 * DAY)
-    assert keep.drop() == 0
+    assert keep.drop(threading.Event()) == 0
     time.pass_seconds(DAY)
-    assert keep.drop() == 1
+    assert keep.drop(threading.Event()) == 1
+
+
+def test_days_long_past_that_are_empty_go_from_the_other_folders_and_full_ones_stay(tmp_path: Path) -> None:
+    time = FakeTime()
+    ages = [-1, 0, 1, 2, 3]
+    spool = make_spool(tmp_path, time, ages)
+    kept = {}
+    for folder in (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE):
+        days = spool.days(folder)
+        for day in days[:-1]:
+            spool.remove(Entry(day, "1_x.json"), folder)
+        # Tomorrow, today, yesterday, and the one that is not empty.
+        kept[folder] = [*days[:3], days[-1]]
+    Retention(spool, {}).drop(threading.Event())
+    assert {folder: spool.days(folder) for folder in kept} == kept
+
+
+def test_a_stop_ends_the_deleting_and_the_next_time_goes_on(tmp_path: Path) -> None:
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [40])
+    keep = Retention(spool, {Folder.DONE: 5 * DAY})
+    stop = threading.Event()
+    stop.set()
+    assert keep.drop(stop) == 0
+    assert len(list(spool.entries(Folder.DONE))) == 1
+    stop.clear()
+    assert keep.drop(stop) == 1
+    assert spool.days(Folder.DONE) == []

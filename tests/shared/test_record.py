@@ -198,3 +198,18 @@ def test_whatever_lies_in_the_folder_is_read_or_refused(content: bytes) -> None:
     """A ValueError is a verdict; anything else would stop the daemon."""
     with pytest.raises(ValueError):  # noqa: PT011  (none of these is a record, and each has its own words)
         parse_record(content)
+
+
+@pytest.mark.parametrize("again", ['"originalPayload": {"a": 2}', '"timestamp": "2026-11-22T08:00:00+00:00"'])
+def test_of_a_name_that_stands_twice_the_last_one_counts(again: str) -> None:
+    """Also in a file that begins as ours do."""
+    record = make_record(b'{"a": 1}')
+    mended = parse_record(record.to_bytes().decode().rstrip()[:-1].encode() + f", {again}}}".encode())
+    assert (mended.payload == b'{"a": 2}') is ("originalPayload" in again)
+    assert (mended.received_at == record.received_at) is ("originalPayload" in again)
+
+
+@pytest.mark.parametrize("behind", ["x", "}", '{"a": 1}', ","])
+def test_nothing_may_stand_behind_the_object(behind: str) -> None:
+    with pytest.raises(ValueError, match="more behind"):
+        parse_record(make_record(b'{"a": 1}').to_bytes() + behind.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from shared.clock import Clock
 from shared.errors import SpoolUnavailableError
-from shared.spool import MARKER, Entry, Folder, Spool, UnreadableError, write_small
+from shared.spool import MARKER, Entry, Folder, Spool, UnreadableError, _read_to_end, write_small
 
 DAY = "2041-11-21"
 NOW = datetime(2041, 11, 21, 12, tzinfo=UTC)
@@ -195,3 +196,47 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
     write_small(path, "two")
     assert path.read_text() == "two"
     assert [found.name for found in tmp_path.iterdir()] == ["a.reason.json"]
+
+
+def test_the_first_entry_of_many_is_given_before_the_rest_are_read(spool: Spool) -> None:
+    """However many wait, listing them needs no memory for each."""
+    for number in range(1_000):
+        put(spool, Folder.SPOOL, f"{number:060d}.json", b"")
+    tracemalloc.start()
+    try:
+        listing = spool.entries(Folder.SPOOL)
+        next(listing)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000 * 60 / 2
+    assert sum(1 for _ in listing) == 999
+
+
+def test_a_listing_goes_on_while_its_entries_are_moved_away(spool: Spool) -> None:
+    names = {put(spool, Folder.SPOOL, f"{number}.json").name for number in range(500)}
+    found = set()
+    for entry in spool.entries(Folder.SPOOL):
+        found.add(entry.name)
+        spool.move(entry, Folder.SPOOL, Folder.DONE)
+    assert found == names
+    assert list(spool.entries(Folder.SPOOL)) == []
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced_either(spool: Spool) -> None:
+    entry = put(spool, Folder.SPOOL, "a.json")
+    link = spool.path(Folder.DONE, entry)
+    link.parent.mkdir()
+    link.symlink_to("nowhere")
+    assert spool.move(entry, Folder.SPOOL, Folder.DONE) == Entry(DAY, "a.1.json")
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("believed_bytes", [0, 3, 10, 11, 5_000_000])
+def test_a_file_is_read_to_its_end_whatever_its_size_was_a_moment_ago(
+    tmp_path: Path, believed_bytes: int
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"0123456789")
+    with path.open("rb") as file:
+        assert _read_to_end(file.fileno(), believed_bytes) == b"0123456789"

@@ -1,0 +1,177 @@
+"""The daemon's loop: arrivals are recorded at once, whatever the sweep does; trouble is told once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+import structlog
+
+from processor import documents
+from processor.arrivals import Arrivals
+from processor.daemon import Daemon
+from processor.reading import ReadEntry, Reader
+from processor.retention import Retention
+from processor.settle import Settler
+from shared.errors import DatabaseUnavailableError
+from shared.spool import Entry, Folder, Spool
+from tests.processor.conftest import Workshop
+
+pytestmark = pytest.mark.anyio
+DEADLINE_SECONDS = 20.0
+AN_HOUR_SECONDS = 3600.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **changes: object) -> Daemon:
+    # Waits are real here.
+    workshop.spool.clock = replace(workshop.clock, monotonic=time.monotonic)
+    parts = {
+        "spool": workshop.spool,
+        "spool_id": workshop.spool_id,
+        "database": workshop.database,
+        "pipeline": workshop.pipeline(),
+        "settler": workshop.settler(),
+        "retention": Retention(workshop.spool, {}),
+        "lanes": [],
+        "sweep_seconds": sweep_seconds,
+        "grace_seconds": 1.0,
+    }
+    return Daemon(**{**parts, **changes})  # type: ignore[arg-type]  # each is of its field's type
+
+
+@contextlib.asynccontextmanager
+async def running(daemon: Daemon) -> AsyncIterator[list[MutableMapping[str, Any]]]:
+    """The daemon at work, ended as by systemd; yields the lines of its log."""
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(daemon.run())
+        try:
+            await until(lambda: any(line["event"] == "processor.started" for line in lines))
+            yield lines
+            signal.raise_signal(signal.SIGTERM)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await task
+        finally:
+            task.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110  (nobody tells a test what the file system does)
+            await asyncio.sleep(0.01)
+
+
+def is_known(workshop: Workshop, document_id: str) -> bool:
+    with workshop.database.reading() as connection:
+        return documents.show(connection, "ssign", document_id) is not None
+
+
+def arrive(workshop: Workshop, number: int) -> Entry:
+    """Bring an entry into the spool in one step, as the door does."""
+    elsewhere = replace(workshop, spool=Spool(workshop.spool.root.parent / "elsewhere", workshop.clock))
+    elsewhere.spool.initialise()
+    entry = elsewhere.put({"envelopeId": number, "action": "EXPIRED"})
+    elsewhere.spool.path(Folder.SPOOL, entry).rename(workshop.spool.path(Folder.SPOOL, entry))
+    return entry
+
+
+async def test_what_lies_there_and_what_arrives_is_recorded_without_waiting_for_the_sweep(
+    workshop: Workshop,
+) -> None:
+    workshop.put({"envelopeId": 1, "action": "EXPIRED"})
+    async with running(make_daemon(workshop)):
+        await until(lambda: is_known(workshop, "1"))
+        arrive(workshop, 2)
+        await until(lambda: is_known(workshop, "2"))
+
+
+async def test_a_sweep_that_takes_long_holds_up_no_arrival(workshop: Workshop) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class LongRetention(Retention):
+        def drop(self, stop: threading.Event) -> int:
+            begun.set()
+            may_end.wait(DEADLINE_SECONDS)
+            return 0
+
+    daemon = make_daemon(workshop, 0.05, retention=LongRetention(workshop.spool, {}))
+    async with running(daemon):
+        await until(begun.is_set)
+        arrive(workshop, 1)
+        await until(lambda: is_known(workshop, "1"))
+        may_end.set()
+
+
+async def test_what_the_watcher_did_not_tell_is_found_by_the_sweep(workshop: Workshop) -> None:
+    class Deaf(Arrivals):
+        def add(self, entries: Iterable[Entry]) -> None:
+            """Hears of nothing."""
+
+    daemon = make_daemon(workshop, 0.05, pipeline=workshop.pipeline(arrivals=Deaf()))
+    async with running(daemon):
+        arrive(workshop, 1)
+        await until(lambda: is_known(workshop, "1"))
+
+
+async def test_what_was_in_hand_when_the_database_went_is_taken_up_before_the_next_sweep(
+    workshop: Workshop,
+) -> None:
+    times = count()
+
+    class TroubledOnce(Reader):
+        def read(self, entry: Entry) -> ReadEntry:
+            if next(times) == 0:
+                raise DatabaseUnavailableError("the database does not answer")
+            return super().read(entry)
+
+    reader = TroubledOnce(workshop.spool, workshop.pipeline().reader._providers)
+    async with running(make_daemon(workshop, pipeline=workshop.pipeline(reader=reader))):
+        arrive(workshop, 1)
+        await until(lambda: is_known(workshop, "1"))
+
+
+async def test_a_database_that_is_away_is_told_once_each_way_and_charges_nobody(workshop: Workshop) -> None:
+    """Although the look at the spool and the sweep both notice."""
+    away = threading.Event()
+    noticed: set[str] = set()
+
+    def use(who: str) -> None:
+        if away.is_set():
+            noticed.add(who)
+            raise DatabaseUnavailableError("the database does not answer")
+
+    class TroubledReader(Reader):
+        def read(self, entry: Entry) -> ReadEntry:
+            use("look")
+            return super().read(entry)
+
+    class TroubledSettler(Settler):
+        def scan(self) -> int:
+            use("sweep")
+            return super().scan()
+
+    pipeline = workshop.pipeline()
+    pipeline.reader = TroubledReader(workshop.spool, pipeline.reader._providers)
+    settler = TroubledSettler(workshop.spool, workshop.spool_id, workshop.database, keep_done=True)
+    daemon = make_daemon(workshop, 0.05, pipeline=pipeline, settler=settler)
+    async with running(daemon) as lines:
+        away.set()
+        arrive(workshop, 1)
+        await until(lambda: noticed == {"look", "sweep"})
+        away.clear()
+        await until(lambda: is_known(workshop, "1"))
+        await until(lambda: any(line["event"] == "processor.available" for line in lines))
+    told = [line["event"] for line in lines if "available" in line["event"]]
+    assert told == ["processor.unavailable", "processor.available"]
