@@ -176,6 +176,8 @@ class Lane:
             raise
         finally:
             renewal.cancel()
+            # Whatever it missed last, it misses nothing any more.
+            self._means.found(_part(leased))
 
     async def _attempt(self, leased: Leased) -> None:
         try:
@@ -281,14 +283,27 @@ class Lane:
         await self._write(leased, lambda connection: how(connection, leased, reason))
         await self._settle(leased)
 
-    async def _write(self, leased: Leased, act: Callable[[Connection], T]) -> T:
-        """Note how an attempt ended, for as long as it takes the database to come back."""
+    async def _write(self, leased: Leased, act: Callable[[Connection], T]) -> T | None:
+        """Note how an attempt ended, for as long as it takes the database to come back.
+
+        None when it was noted already, by a try that was committed although its answer was lost.
+
+        Raises:
+            LeaseLostError: another process has taken the work over.
+        """
+        was_lost = False
         while True:
             try:
                 written = await self._in_database(act)
             except UnavailableError as error:
+                was_lost = True
                 self._means.missed(_part(leased), error)
                 await asyncio.sleep(self._settings.away_pause_seconds)
+            except LeaseLostError:
+                self._means.found(_part(leased))
+                if was_lost:
+                    return None
+                raise
             else:
                 self._means.found(_part(leased))
                 return written

@@ -18,6 +18,7 @@ import structlog
 from processor import documents
 from processor.arrivals import Arrivals
 from processor.daemon import Daemon
+from processor.means import Means
 from processor.reading import ReadEntry, Reader
 from processor.retention import Retention
 from processor.settle import Settler
@@ -46,6 +47,7 @@ def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **ch
         "settler": workshop.settler(),
         "retention": Retention(workshop.spool, {}),
         "lanes": [],
+        "means": Means(),
         "sweep_seconds": sweep_seconds,
         "grace_seconds": 1.0,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ class Yard:
             policy=workshop.policy,
             max_file_bytes=1_000_000,
         )
+        # One loop for all that a test does, as a lane has in its life.
+        self._runner = asyncio.Runner()
+        weakref.finalize(self, self._runner.close)
         self.lanes = [self.lane(name, **lane_changes) for name in ("provider:ssign", "destination:memory")]
 
     def lane(self, name: str, **changes: Any) -> Lane:
@@ -99,7 +103,7 @@ class Yard:
                 for lane in self.lanes:
                     await lane.drain(30)
 
-        asyncio.run(rounds())
+        self._runner.run(rounds())
 
 
 @pytest.fixture

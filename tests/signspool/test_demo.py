@@ -150,7 +150,7 @@ class TestTheCommand:
             assert process.returncode == 1
         assert "signspool: the demo failed: the processor died 1 time " in err
         assert "signspool: last lines of processor.log:\n" in err
-        assert '"event": "' in err
+        assert '"event":"' in err
         assert list(tmp_path.iterdir()) == []
         assert not _users_of(tmp_path)
 
