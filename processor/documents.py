@@ -129,6 +129,7 @@ def show(connection: Connection, provider: str, document_id: str) -> dict[str, A
         **_document(row),
         "references": row["refs"],
         "dms": row["dms"],
+        "learned": row["learned"],
         "events": _events(connection, row["id"]),
         "files": _files(connection, row["id"]),
         "deliveries": [item for item in owed if item["task"] in (Task.DELIVER, Task.ADVANCE)],

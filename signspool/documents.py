@@ -95,6 +95,8 @@ def _print_document(document: dict[str, Any]) -> None:
     say(f"  registered  {_moment(document['registered_at'])}")
     for title, values in (("references", document["references"]), ("DMS", document["dms"])):
         say(f"  {title:11} {', '.join(f'{name}={value}' for name, value in values.items()) or '-'}")
+    for place, (name, value) in enumerate(document["learned"].items()):
+        say(f"  {'' if place else 'learned':11} {shortened(name)}={shortened(value)}")
     _section(
         "Events",
         ("received", "action", "meaning", "outcome", "status", "origin", "trust", "message"),

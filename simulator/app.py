@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from simulator import certisign_api, dms, smartshare, ssign
+from simulator import certisign_api, dms, restpki_api, smartshare, ssign
 from simulator.peer import PeerError, refusing
 from simulator.weather import Peer, storms_from
 from simulator.wire import Wire
@@ -30,9 +30,10 @@ def create_simulator(world: World | None = None) -> Starlette:
         routes=[
             Route("/_weather", control.weather, methods=["GET", "POST", "DELETE"]),
             Route("/_state", control.state, methods=["GET"]),
-            Route("/_events/{provider}/{document_id:int}/{action}", control.event, methods=["POST"]),
+            Route("/_events/{provider}/{document_id}/{action}", control.event, methods=["POST"]),
             wired(ssign.create_app(world.ssign), "ssign"),
             wired(certisign_api.create_app(world.certisign), "certisign"),
+            wired(restpki_api.create_app(world.restpki), "restpki"),
             wired(smartshare.create_app(world.smartshare), "smartshare"),
             wired(dms.create_app(world.dms), "dms"),
         ],

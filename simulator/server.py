@@ -160,6 +160,7 @@ def guide(world: World, url: str) -> str:
     return f"""\
 S-SIGN      {url}/ssign/rest                    Authorization: Custom {world.ssign.token}
 Certisign   {url}/certisign                     Token: {world.certisign.token}
+Rest PKI    {url}/restpki                       X-Api-Key: {world.restpki.token}
 SmartShare  {url}/smartshare/SmartShareAPI/api  dsCliente: {smartshare.client}
             dsChaveAutenticacao: {smartshare.client_key}
             dsUsuario: {smartshare.user}  dsSenha: {smartshare.password}

@@ -8,7 +8,8 @@ from typing import Any
 from simulator.callbacks import Body
 from simulator.certisign import Certisign
 from simulator.dms import Dms
-from simulator.peer import PeerError
+from simulator.peer import PeerError, whole_number
+from simulator.restpki import RestPki
 from simulator.smartshare import SmartShare
 from simulator.ssign import SSign
 from simulator.weather import Peer, Weather
@@ -24,6 +25,7 @@ class World:
 
     ssign: SSign = field(default_factory=SSign)
     certisign: Certisign = field(default_factory=Certisign)
+    restpki: RestPki = field(default_factory=RestPki)
     smartshare: SmartShare = field(default_factory=SmartShare)
     dms: Dms = field(default_factory=Dms)
     weather: Weather = field(default_factory=Weather)
@@ -34,20 +36,24 @@ class World:
         return [r for r in list(self.requests) if r.peer == peer and path in r.path]
 
     def served_at(self, url: str) -> None:
-        """Learn the address of the simulator, which Certisign puts into its callbacks."""
+        """Learn the address of the simulator, which some providers put into callbacks and links."""
         self.certisign.base_url = f"{url.rstrip('/')}/certisign"
+        self.restpki.base_url = f"{url.rstrip('/')}/restpki"
 
-    def happen(self, provider: str, document_id: int, action: str) -> Body:
+    def happen(self, provider: str, document_id: int | str, action: str) -> Body:
         """Let something happen to an envelope; returns the callback body that the provider sends.
 
         Raises:
-            PeerError: 404, no such provider or envelope; 400, no such action; 409, it cannot happen any more.
+            PeerError: 404 or 422, no such provider or envelope; 400, no such action; 409, it cannot happen
+                any more.
         """
         if provider == "ssign":
-            return self.ssign.happen(document_id, action)
+            return self.ssign.happen(whole_number(document_id, "the envelope"), action)
         if provider == "certisign":
-            return self.certisign.happen(document_id, action)
-        raise PeerError(404, f"there is no provider {provider!r}; say ssign or certisign")
+            return self.certisign.happen(whole_number(document_id, "the document"), action)
+        if provider == "restpki":
+            return self.restpki.happen(str(document_id), action)
+        raise PeerError(404, f"there is no provider {provider!r}; say ssign, certisign or restpki")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -55,6 +61,7 @@ class World:
         return {
             "ssign": self.ssign.summary,
             "certisign": self.certisign.summary,
+            "restpki": self.restpki.summary,
             "smartshare": self.smartshare.summary,
             "dms": self.dms.summary,
             "requests": [

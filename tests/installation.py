@@ -202,6 +202,12 @@ base_url = "{peers}/certisign"
 token = "simulated-certisign-token"
 secret = "{SECRET}"
 
+[providers.restpki]
+base_url = "{peers}/restpki"
+token = "simulated|restpki-api-key"
+authentication = "basic"
+secrets = {{ "2026-10" = "lacuna:an-older-secret", "2026-11" = "lacuna:{SECRET}" }}
+
 [destinations.smartshare]
 kind = "smartshare"
 base_url = "{peers}/smartshare/SmartShareAPI/api"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import URL, text
 
 from shared.spool import Folder
+from simulator.restpki import Document, RestPki, Shape
 from simulator.server import SimulatorServer
 from simulator.weather import Storm, StormKind
 from simulator.world import World
@@ -138,6 +139,85 @@ def test_certisign_is_number_zero_and_its_package_comes_by_chave(
     assert {json.loads(path.read_text())["provider"] for path in files} == {0}
 
 
+def test_rest_pki_core_completes_one_document_however_often_and_in_whatever_shape_it_calls(
+    installation: Installation, world: tuple[World, str]
+) -> None:
+    """Basic in the header `Authentication`, relative links, the first of them stale, nothing registered but
+    where the file goes."""
+    peers, _ = world
+    restpki = peers.restpki
+    restpki.authentication, restpki.scheme_header = "basic", "Authentication"
+    restpki.webhook_secret, restpki.relative_links = f"lacuna:{SECRET}", True
+    document = restpki.send("Ação 1.pdf", metadata={"envelope-id": ["4711"]})
+    flow = flow_of(document)
+    installation.register("restpki", document.id, dms_of(flow))
+
+    peers.weather.add(Storm("restpki", StormKind.STATUS, path="signed-file", status=403))
+    for shape in (Shape.OLD, Shape.CURRENT, Shape.CURRENT):
+        restpki.shape = shape
+        body = restpki.complete(document.id)
+        assert installation.post("restpki", body, **restpki.webhook_headers).status_code == 200
+    installation.wait_until_settled()
+
+    shown = show_by_command(installation, "restpki", document.id)
+    assert shown["status"] == "completed"
+    assert [event["outcome"] for event in shown["events"]] == ["applied", "repeated", "repeated"]
+    assert shown["learned"] == {"document_key": document.key, "metadata.envelope-id": "4711"}
+    signed = document.files["signed-file"].sha256
+    assert attachments(peers, flow) == [signed]
+    assert advances(peers, flow) == 1
+    [archived] = (installation.home / "archive" / "restpki" / document.id).glob("*.pdf")
+    assert archived.name == "Ação 1.pdf"
+    assert hashlib.sha256(archived.read_bytes()).hexdigest() == signed
+    asked = [request.path.rpartition("/")[2] for request in peers.requests_to("restpki", document.id)]
+    assert asked == [document.id, "signed-file", document.id, "signed-file"]
+    receipts = [
+        json.loads(path.read_text())["receipt"]
+        for path in installation.spool.folder(Folder.DONE).rglob(f"{document.id}_*.json")
+    ]
+    assert [(receipt["trust"], receipt["keyId"]) for receipt in receipts] == [("proven", "2026-11")] * 3
+    assert_no_secret_is_written(installation, restpki)
+
+
+def flow_of(document: Document) -> int:
+    """The flow of a document whose id is no number."""
+    return int(document.id[:8], 16)
+
+
+def assert_no_secret_is_written(installation: Installation, restpki: RestPki) -> None:
+    """No secret of a callback in any file, and no ticket of a link in any log or reason."""
+    sent = restpki.webhook_headers["Authentication"].split()[1]
+    written = [path for path in installation.home.rglob("*") if path.suffix in (".json", ".log")]
+    for path in written:
+        content = path.read_bytes()
+        assert not [word for word in (SECRET, sent, restpki.token) if word.encode() in content], path
+        if path.suffix == ".log" or path.name.endswith(".reason.json"):
+            assert b"access_ticket" not in content, path
+
+
+def test_links_of_rest_pki_core_that_are_always_stale_are_for_later_and_never_the_end(
+    installation: Installation, world: tuple[World, str]
+) -> None:
+    restpki = world[0].restpki
+    restpki.ticket_seconds, restpki.shape = 0, Shape.CURRENT
+    document = restpki.send()
+    installation.register("restpki", document.id, dms_of(flow_of(document)))
+    restpki.authentication, restpki.webhook_secret = "basic", f"lacuna:{SECRET}"
+    installation.post("restpki", restpki.complete(document.id), **restpki.webhook_headers)
+
+    def fetch() -> Mapping[str, Any]:
+        owed: list[dict[str, Any]] = installation.show("restpki", document.id)["owed"]
+        return owed[0] if owed else {"attempts": 0}
+
+    installation.wait(lambda: fetch()["attempts"] >= 2 and fetch()["last_error"], "two attempts")
+    assert "so was a fresh one" in fetch()["last_error"]
+    assert "access_ticket" not in fetch()["last_error"]
+    restpki.ticket_seconds = None
+    installation.wait_until_settled()
+    assert installation.show("restpki", document.id)["status"] == "completed"
+    assert attachments(world[0], flow_of(document)) == [document.files["signed-file"].sha256]
+
+
 def test_duplicates_swapped_order_and_unknown_actions_end_right(
     installation: Installation, world: tuple[World, str]
 ) -> None:
@@ -242,12 +322,16 @@ def test_bad_input_gets_its_answer_and_only_bounded_copies(installation: Install
     assert missing.status_code == 422
     assert "action is missing" in missing.json()["detail"]
     assert installation.post("ssign", b" " * 2_000_000).status_code == 413
-    installation.wait(lambda: installation.count(Folder.REFUSED) == 2, "two copies in refused/")
+    unproven = {"type": "DocumentSignatureCompleted", "document": {"id": "1"}}
+    credential = "Basic bGFjdW5hOndyb25nIQ=="
+    assert installation.post("restpki", unproven, authentication=credential).status_code == 401
+    installation.wait(lambda: installation.count(Folder.REFUSED) == 3, "three copies in refused/")
     assert installation.counts()["spool"] == 0
     for path in installation.home.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".log"):
             content = path.read_bytes()
             assert b"wrong!" not in content
+            assert credential.encode() not in content
             assert SECRET.encode() not in content
 
 

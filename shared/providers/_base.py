@@ -320,6 +320,18 @@ def expect_success(answer: Answer, what: str) -> None:
     raise PermanentError(f"{said}: {excerpt(answer.body)}")
 
 
+def answered_object(answer: Answer, what: str) -> dict[str, Any]:
+    """The JSON object that an answer in memory holds; numbers come as they were written.
+
+    Raises:
+        TransientError: it holds something else, as an error page of a proxy is.
+    """
+    try:
+        return jsontext.parse_object(answer.body.decode("utf-8-sig"))
+    except ValueError:
+        raise TransientError(f"{what} came as something else than a JSON object: asked again") from None
+
+
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After header; None for nonsense, or none.
 

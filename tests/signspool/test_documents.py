@@ -44,7 +44,7 @@ def test_registering_is_repeatable_and_adds_references(place: Place) -> None:
     ("arguments", "message"),
     [
         (["ssign", "1", "--ref", "chave=x"], "file_ids"),
-        (["nobody", "1"], "known are: certisign, ssign"),
+        (["nobody", "1"], "known are: certisign, "),
         (["ssign", "1", "--ref", "file_ids"], "--ref NAME=VALUE"),
         (["ssign", "1", "--dms", "=x"], "--dms NAME=VALUE"),
         (["ssign", "1", "--dms", "a=1", "--dms", "a=2"], "given twice"),
@@ -75,6 +75,30 @@ def test_show_tells_the_whole_story_and_json_is_what_the_daemon_says(place: Plac
     for text in ("pending -> completed", "waiting", expected["owed"][0]["last_error"]):
         assert text in said.out
     assert place.here("documents", "show", "ssign", "155", "--json").json == expected
+
+
+def test_what_callbacks_told_besides_is_shown_each_on_a_line_of_its_own(place: Place) -> None:
+    """A stranger's words: cut, and without control characters."""
+    guid = "01900000-0000-7000-8000-000000000000"
+    document = {
+        "id": "7",
+        "key": "K",
+        "metadata": {"envelope-id": ["4711"], "x": ["a\n\u001b[1mb", "y" * 500]},
+    }
+    payload = json.dumps({"type": "DocumentSignatureCompleted", "document": document}).encode()
+    receipt = Receipt(guid, "restpki", Encoding.JSON, digest_of(payload), len(payload))
+    record = SpoolRecord(datetime.now(UTC), "7", "DocumentSignatureCompleted", 2, payload, receipt=receipt)
+    place.config.write_text(f'{place.config.read_text()}[providers.restpki]\nsecret = "x"\n')
+    place.file(f"7_{guid}.json", record.to_bytes())
+    assert place.once().code == 0
+    lines = place.here("documents", "show", "restpki", "7").out.splitlines()
+    start = lines.index("  learned     document_key=K")
+    assert lines[start + 1] == "              metadata.envelope-id=4711"
+    assert lines[start + 2].startswith("              metadata.x=a")
+    assert "\x1b" not in lines[start + 2]
+    assert len(lines[start + 3]) < 120
+    shown = place.here("documents", "show", "restpki", "7", "--json").json
+    assert shown["learned"]["metadata.x.2"] == "y" * 500
 
 
 def test_an_unknown_document_exits_1_with_a_hint(place: Place) -> None:
