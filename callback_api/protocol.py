@@ -50,6 +50,44 @@ class LimitedConfig(uvicorn.Config):
         """Connections on which no request is in hand, the longest silent first."""
 
 
+class _WholeAnswers:
+    """A transport that sends the head of an answer together with its body: one system call instead of two.
+
+    Whatever else is asked of it goes to the transport underneath.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep back a head until the next piece; an interim answer (1xx) has no body to wait for."""
+        if (
+            data.endswith(b"\r\n\r\n")
+            and data.startswith(b"HTTP/1.1 ")
+            and not data.startswith(b"HTTP/1.1 1")
+        ):
+            self.flush()
+            self._head = data
+            return
+        self._transport.write(self._head + data)
+        self._head = b""
+
+    def flush(self) -> None:
+        """Send a head that has no body."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Send what was kept back, then close."""
+        self.flush()
+        self._transport.close()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Gives up a connection whose request head is too long or does not arrive, whose chunked body is all
     framing, or that says nothing when others need its place.
@@ -71,7 +109,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection has to say what it wants."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # a stream is always a Transport
+        answers = _WholeAnswers(transport)  # type: ignore[arg-type]  # a stream is always a Transport
+        super().connection_made(answers)  # type: ignore[arg-type]  # it answers as one
         limits, silent = self.config.limits, self.config.silent
         if len(self.connections) > limits.max_connections:
             if not silent:
@@ -124,6 +163,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer is out, and the connection silent until the next request."""
+        self.transport.flush()  # type: ignore[attr-defined]  # it is what `connection_made` made of it
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self.config.silent[self] = None

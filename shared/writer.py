@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from shared.commit import GroupCommit, NewFile, remove_leftovers
 from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 
 Tell = Callable[[SpoolUnavailableError | None], None]
+Order = tuple[NewFile, Tell]
 
 
 class SpoolWriter:
@@ -25,11 +27,11 @@ class SpoolWriter:
     def __init__(self, spool: Spool, *, durable: bool = True) -> None:
         self._spool = spool
         self._durable = durable
-        self._orders: list[tuple[NewFile, Tell]] = []
+        self._orders: list[Order] = []
         self._wake = threading.Condition()
         self._closing = False
         self._commit = GroupCommit(spool)
-        self._bell: _Bell | None = None
+        self._desk: _Desk | None = None
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
 
     def start(self) -> None:
@@ -58,12 +60,9 @@ class SpoolWriter:
             SpoolUnavailableError: it could not be stored, and nothing of it is left.
         """
         loop = asyncio.get_running_loop()
-        if self._bell is None or self._bell.loop is not loop:
-            self._bell = _Bell(loop)
-        done: asyncio.Future[None] = loop.create_future()
-        bell = self._bell
-        self.submit(folder, entry, data, lambda error: bell.ring(done, error), durable=durable)
-        await done
+        if self._desk is None or self._desk.loop is not loop:
+            self._desk = _Desk(loop, self._hand_over)
+        await self._desk.ask(NewFile(folder, entry, data, durable and self._durable))
 
     def submit(self, folder: Folder, entry: Entry, data: bytes, tell: Tell, *, durable: bool = True) -> None:
         """Hand a file over; `tell` is called once, on the writer's thread, when it is safe or has failed.
@@ -71,11 +70,13 @@ class SpoolWriter:
         Raises:
             SpoolUnavailableError: the writer is closed.
         """
-        file = NewFile(folder, entry, data, durable and self._durable)
+        self._hand_over([(NewFile(folder, entry, data, durable and self._durable), tell)])
+
+    def _hand_over(self, orders: Sequence[Order]) -> None:
         with self._wake:
             if self._closing:
                 raise SpoolUnavailableError("the service is stopping")
-            self._orders.append((file, tell))
+            self._orders += orders
             self._wake.notify()
 
     # On the writer's thread
@@ -90,7 +91,7 @@ class SpoolWriter:
             for file, tell in orders:
                 tell(file.error)
 
-    def _take(self) -> list[tuple[NewFile, Tell]]:
+    def _take(self) -> list[Order]:
         """Everything handed over so far, at least one; empty when it is time to stop."""
         with self._wake:
             while not self._orders and not self._closing:
@@ -99,18 +100,41 @@ class SpoolWriter:
             return orders
 
 
-class _Bell:
-    """Settles futures of an event loop from another thread, waking the loop once for many of them."""
+class _Desk:
+    """Where the requests of one event loop meet the writer's thread: orders go out, and answers come in,
+    together for each turn of the loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    The two threads share one interpreter, and each time that it changes hands costs as much as a file.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hand_over: Callable[[Sequence[Order]], None]) -> None:
         self.loop = loop
-        self._told: deque[tuple[asyncio.Future[None], SpoolUnavailableError | None]] = deque()
+        self._hand_over = hand_over
+        self._asked: list[Order] = []
+        self._answers: deque[tuple[asyncio.Future[None], SpoolUnavailableError | None]] = deque()
         self._is_rung = False
 
-    def ring(self, done: asyncio.Future[None], error: SpoolUnavailableError | None) -> None:
+    def ask(self, file: NewFile) -> asyncio.Future[None]:
+        """Have a file written; the future is done when it is safe, or holds the error."""
+        done: asyncio.Future[None] = self.loop.create_future()
+        if not self._asked:
+            # After all that is ready now has run, and before the loop waits for anything.
+            self.loop.call_soon(self._hand_over_all)
+        self._asked.append((file, partial(self._tell, done)))
+        return done
+
+    def _hand_over_all(self) -> None:
+        orders, self._asked = self._asked, []
+        try:
+            self._hand_over(orders)
+        except SpoolUnavailableError as error:
+            for _, tell in orders:
+                tell(error)
+
+    def _tell(self, done: asyncio.Future[None], error: SpoolUnavailableError | None) -> None:
         """Settle a future soon; called on any thread."""
         # What is laid down before the look at the mark is found by whoever takes the mark away.
-        self._told.append((done, error))
+        self._answers.append((done, error))
         if not self._is_rung:
             self._is_rung = True
             # A loop that is closed already has nobody left who waits for the answer.
@@ -119,8 +143,8 @@ class _Bell:
 
     def _settle(self) -> None:
         self._is_rung = False
-        while self._told:
-            done, error = self._told.popleft()
+        while self._answers:
+            done, error = self._answers.popleft()
             if done.done():
                 continue  # The request was given up meanwhile; the file is then one repeat more.
             if error is None:
