@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from processor.jsontree import JsonTreeDecoder
 from processor.labels import disposition_name, plain_name
 from processor.landing import LandedFile, Landing, remove_leftovers
 from processor.unpack import JsonFilesDecoder, Part, expand_zip
@@ -174,7 +175,14 @@ async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
             )
         if request.into is Into.FILE:
             return Answer(status, headers, files=(await _receive_file(streamed, landing),))
-        parts = await _receive_json(streamed, landing)
+        if request.into is Into.JSON_TREE:
+            tree = JsonTreeDecoder(landing.open_file, request.file_fields)
+            await _receive_json(streamed, landing, tree.feed)
+            body, found = tree.close()
+            return Answer(status, headers, body, tuple(_fetched(Part("", "", file)) for file in found))
+        flat = JsonFilesDecoder(landing.open_file)
+        await _receive_json(streamed, landing, flat.feed)
+        parts = flat.close()
     # The time limit of the answer does not cover the unpacking.
     return Answer(status, headers, files=await _in_thread(lambda: _with_entries(parts, landing)))
 
@@ -190,8 +198,12 @@ async def _receive_file(streamed: Streamed, landing: Landing) -> FetchedFile:
     return _fetched(Part(name, headers.get("content-type", ""), file))
 
 
-async def _receive_json(streamed: Streamed, landing: Landing) -> list[Part[LandedFile]]:
-    decoder = JsonFilesDecoder(landing.open_file)
+async def _receive_json(streamed: Streamed, landing: Landing, take: Callable[[bytes], None]) -> None:
+    """Hand on a JSON answer as it comes, within what its files may take.
+
+    Raises:
+        PermanentError: it is longer.
+    """
     limit_bytes = _JSON_FACTOR * landing.max_file_bytes + _JSON_EXTRA_BYTES
     received_bytes = 0
 
@@ -200,10 +212,9 @@ async def _receive_json(streamed: Streamed, landing: Landing) -> list[Part[Lande
         received_bytes += len(chunk)
         if received_bytes > limit_bytes:
             raise landing.too_large()
-        decoder.feed(chunk)
+        take(chunk)
 
     await _receive(streamed, feed)
-    return decoder.close()
 
 
 async def _receive(streamed: Streamed, take: Callable[[bytes], None]) -> None:

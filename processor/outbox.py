@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, literal, or_, select, update
+from sqlalchemy import Connection, delete, exists, literal, or_, select, update
 
 from processor.leasing import NOT_LEASED, Leased, still_leased, unblock
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
@@ -194,6 +194,21 @@ def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) 
             OutboxRow.lease_until.is_(None),
         )
         .values(state=State.DUE, next_attempt_at=now)
+    )
+
+
+def withdraw_steps(connection: Connection, document_fk: int, status: DocumentStatus) -> None:
+    """A document was reopened and has this status now: steps for another that nobody has taken yet fall
+    away. The entries that owed them are settled by the next scan."""
+    connection.execute(
+        delete(OutboxRow).where(
+            OutboxRow.document_fk == document_fk,
+            OutboxRow.task == Task.ADVANCE,
+            OutboxRow.status != status,
+            OutboxRow.state != State.DONE,
+            OutboxRow.sent_at.is_(None),
+            OutboxRow.lease_until.is_(None),
+        )
     )
 
 

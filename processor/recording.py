@@ -12,10 +12,10 @@ from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 
 from processor import outbox, owed
 from processor.reading import ReadEntry
-from processor.status import decide
+from processor.status import Claim, decide
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, State, document_key
-from shared.events import DocumentStatus, Event, Outcome
+from shared.events import DocumentStatus, Event, EventType, Outcome
 from shared.spool import Entry
 
 DocumentName = tuple[str, str]
@@ -69,7 +69,10 @@ class _DocumentState:
     status: DocumentStatus
     learned: dict[str, str]
     said: set[str]
+    claims: list[Claim] = field(default_factory=list)
+    """Every claim about it, where it may be reopened."""
     changed_at: datetime | None = None
+    reopened: bool = False
     learned_more: bool = False
 
 
@@ -134,10 +137,12 @@ def _record_fresh(
     if rows:
         connection.execute(_INSERT_EVENTS, rows)
     _store_documents(connection, documents.values(), now)
-    states: dict[str, frozenset[State]] = {}
     if owing:
         _enqueue(connection, plan, documents, now=now, policy=policy)
-        states = outbox.open_states(connection, owing)
+    for document in documents.values():
+        if document.reopened:
+            outbox.withdraw_steps(connection, document.id, document.status)
+    states = outbox.open_states(connection, owing) if owing else {}
     return {
         receipt_id: Recorded(
             tuple(outcomes),
@@ -237,20 +242,52 @@ def _lock_documents(
     said = connection.execute(_WHAT_WAS_SAID, {"document_fks": list(by_id), "keys": list(keys)})
     for document_fk, key in said:
         by_id[document_fk].said.add(key or "")
+    _recall_claims(
+        connection,
+        {
+            document.id: document
+            for item in items
+            if item.provider.can_reopen
+            for event in item.events
+            for document in (documents[item.provider.name, document_key(event.document_id)],)
+        },
+    )
     return documents
+
+
+def _recall_claims(connection: Connection, reopenable: Mapping[int, _DocumentState]) -> None:
+    """Every claim that was made about documents which may be reopened, in the order of arrival."""
+    if not reopenable:
+        return
+    rows = connection.execute(
+        select(EventRow.document_fk, EventRow.event_type, EventRow.occurred_at, EventRow.received_at)
+        .where(
+            EventRow.document_fk.in_(list(reopenable)),
+            EventRow.event_type.in_([kind for kind in EventType if kind.status is not None]),
+            EventRow.outcome != Outcome.REPEATED,
+        )
+        .order_by(EventRow.id)
+    )
+    for document_fk, kind, occurred_at, received_at in rows:
+        reopenable[document_fk].claims.append(Claim(occurred_at or received_at, EventType(kind)))
 
 
 def _apply(document: _DocumentState, item: ReadEntry, event: Event, now: datetime) -> dict[str, Any]:
     """Move a document forward by one event; returns the event's row but for ordinal and spool."""
     key = semantic_key(event)
     before = document.status
-    outcome, after = decide(before, event, said_before=key in document.said)
+    at = event.occurred_at or item.received_at
+    said_before = key in document.said
+    if item.provider.can_reopen and event.type.status is not None and not said_before:
+        document.claims.append(Claim(at, event.type))
+    outcome, after = decide(before, event, said_before=said_before, history=document.claims)
     first = outcome not in (Outcome.REPEATED, Outcome.UNKNOWN_ACTION)
     if first:
         document.said.add(key)
     if outcome is Outcome.APPLIED:
         document.status = after
-        document.changed_at = event.occurred_at or item.received_at
+        document.changed_at = at
+        document.reopened |= event.type is EventType.REOPENED
     if event.learned and not event.learned.items() <= document.learned.items():
         document.learned.update(event.learned)
         document.learned_more = True

@@ -145,7 +145,7 @@ class JsonFilesDecoder(Generic[S]):
 
     def _base64(self, sink: S) -> Steps[bool]:
         scanner = self._scanner
-        base64 = _Base64()
+        base64 = Base64Pieces()
         filled = False
         try:
             while (piece := (yield from scanner.string_piece())) is not None:
@@ -175,7 +175,7 @@ _WHITE_SPACE = b" \t\r\n"
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
-class _Base64:
+class Base64Pieces:
     """Decodes base64 that arrives in pieces of JSON text: escapes, white space, either alphabet, with or
     without padding. Everything else raises `binascii.Error`."""
 

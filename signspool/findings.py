@@ -15,7 +15,7 @@ from shared.clock import Clock
 from shared.db.models import OutboxRow, State
 from shared.errors import UnavailableError
 from shared.providers import AnyProvider
-from shared.providers._verify import SharedSecretSettings
+from shared.providers._verify import SecretSettings
 from shared.settings import Settings, build_providers
 from shared.spool import MARKER, Folder, Spool
 from signspool import machine
@@ -212,7 +212,7 @@ def _providers(settings: Settings) -> Iterator[Finding]:
 
 def _open_provider(about: str, provider: AnyProvider) -> Finding:
     settings = provider.settings
-    if isinstance(settings, SharedSecretSettings) and settings.authentication == "none":
+    if isinstance(settings, SecretSettings) and settings.authentication == "none":
         return _warn(about, "accepts callbacks from anybody", "set a secret and drop authentication")
     if settings.fetch_files and not provider.origins:
         return _warn(about, "signed files cannot be fetched", "set its base_url, or fetch_files = false")

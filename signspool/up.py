@@ -168,22 +168,28 @@ def _tell_what_runs(settings: Settings, host: str, port: int, opened: tuple[str,
     _tell(f"spool       {root}, folders {', '.join(Folder)}")
     _tell(f"database    {settings.database_url.render_as_string(hide_password=True)}")
     _tell(f"settings    {settings.source}")
-    header, query = _place_of_secret(settings, name)
-    _tell(
-        f"try         curl {header}-d '{body}' {shlex.quote(f'{base}/api/callback?provider={name}{query}')}"
-    )
-    _tell(f"then        signspool documents show {name} 155")
+    place = _place_of_secret(settings, name)
+    if place is not None:
+        header, query = place
+        url = f"{base}/api/callback?provider={name}{query}"
+        _tell(f"try         curl {header}-d '{body}' {shlex.quote(url)}")
+        _tell(f"then        signspool documents show {name} 155")
     _tell("Ctrl-C stops both tiers.")
 
 
-def _place_of_secret(settings: Settings, name: str) -> tuple[str, str]:
-    """What curl needs to be let in: an option, and the end of the address; at least one is empty."""
+def _place_of_secret(settings: Settings, name: str) -> tuple[str, str] | None:
+    """What curl needs to be let in: an option, and the end of the address; at least one is empty.
+
+    None for a provider whose callbacks a person cannot write by hand, since each is signed.
+    """
     from shared.providers._verify import SharedSecretSettings  # noqa: PLC0415
     from shared.settings import build_providers  # noqa: PLC0415
 
     provider = build_providers(settings).get(name)
-    if provider is None or not isinstance(options := provider.settings, SharedSecretSettings):
+    if provider is None:
         return "", ""
+    if not isinstance(options := provider.settings, SharedSecretSettings):
+        return None
     if options.authentication == "none":
         return "", ""
     if options.authentication == "query":

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from simulator import certisign_api, dms, restpki_api, smartshare, ssign
+from simulator import arqsign_api, certisign_api, dms, restpki_api, smartshare, ssign
 from simulator.peer import PeerError, refusing
 from simulator.weather import Peer, storms_from
 from simulator.wire import Wire
@@ -31,6 +31,7 @@ def create_simulator(world: World | None = None) -> Starlette:
             Route("/_weather", control.weather, methods=["GET", "POST", "DELETE"]),
             Route("/_state", control.state, methods=["GET"]),
             Route("/_events/{provider}/{document_id}/{action}", control.event, methods=["POST"]),
+            wired(arqsign_api.create_app(world.arqsign), "arqsign"),
             wired(ssign.create_app(world.ssign), "ssign"),
             wired(certisign_api.create_app(world.certisign), "certisign"),
             wired(restpki_api.create_app(world.restpki), "restpki"),
@@ -60,6 +61,9 @@ class _Control:
         return JSONResponse(self._world.summary)
 
     async def event(self, request: Request) -> Response:
-        """Let something happen and answer the callback body, ready to be piped into a POST to the door."""
+        """Let something happen and answer the callback body, ready to be piped into a POST to the door, with
+        the headers that the provider proves it by."""
         path = request.path_params
-        return JSONResponse(self._world.happen(path["provider"], path["document_id"], path["action"]))
+        answer = JSONResponse(self._world.happen(path["provider"], path["document_id"], path["action"]))
+        answer.headers.update(self._world.proof(path["provider"], bytes(answer.body)))
+        return answer

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from simulator.app import create_simulator
+from simulator.arqsign_api import example_process
 from simulator.connection import EXTENSION, Connection
 from simulator.ssign import example_envelope, example_upload
 from simulator.world import World
@@ -153,14 +154,18 @@ def run(host: str, port: int, world: World | None = None) -> None:
 
 def guide(world: World, url: str) -> str:
     """Addresses, tokens and commands to try, for a person who integrates."""
-    smartshare = world.smartshare
+    smartshare, arqsign = world.smartshare, world.arqsign
     upload = json.dumps(example_upload())
     envelope = json.dumps(example_envelope("Contrato 2026-0042", 9001), ensure_ascii=False)
+    process = json.dumps(example_process(), ensure_ascii=False)
+    keys = f"-H 'AppKey: {arqsign.app_key}' -H 'SubscriptionKey: {arqsign.subscription_key}'"
     auth = f"-H 'Authorization: Custom {world.ssign.token}'"
     return f"""\
 S-SIGN      {url}/ssign/rest                    Authorization: Custom {world.ssign.token}
 Certisign   {url}/certisign                     Token: {world.certisign.token}
 Rest PKI    {url}/restpki                       X-Api-Key: {world.restpki.token}
+ArqSign     {url}/arqsign                       AppKey: {arqsign.app_key}
+            SubscriptionKey: {arqsign.subscription_key}  secret of its callbacks: {arqsign.secret}
 SmartShare  {url}/smartshare/SmartShareAPI/api  dsCliente: {smartshare.client}
             dsChaveAutenticacao: {smartshare.client_key}
             dsUsuario: {smartshare.user}  dsSenha: {smartshare.password}
@@ -176,6 +181,9 @@ Let everybody sign, and send the callback to the door:
     'http://127.0.0.1:8080/api/callback?provider=ssign'
 Make the next three calls of S-SIGN fail:
   curl -s -d '{{"peer": "ssign", "kind": "status", "status": 503, "times": 3}}' {url}/_weather
+Send a process with ArqSign, let everybody sign (trigger 8); the HMAC goes with the body to the door:
+  curl -s {keys} -d '{process}' {url}/arqsign/api/v2/processo/enviar-documento-para-assinar
+  curl -si -X POST {url}/_events/arqsign/{arqsign.next_id}/8
 
 Ctrl-C ends it."""
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from simulator.connection import Connection
 from simulator.weather import Storm, StormKind
 
-_TOKEN_HEADERS = frozenset({b"authorization", b"token", b"tokenusuario", b"x-api-key"})
+_TOKEN_HEADERS = frozenset({b"authorization", b"token", b"tokenusuario", b"x-api-key", b"appkey"})
 _ENDLESS_CHUNK = b" " * 65_536
 _PAGE = "<!doctype html><title>Manutenção</title><h1>Sistema em manutenção</h1><p>Volte mais tarde.</p>"
 

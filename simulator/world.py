@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulator.arqsign import ArqSign
 from simulator.callbacks import Body
 from simulator.certisign import Certisign
 from simulator.dms import Dms
@@ -23,6 +24,7 @@ class World:
     It may be read and changed from any thread while the simulator serves.
     """
 
+    arqsign: ArqSign = field(default_factory=ArqSign)
     ssign: SSign = field(default_factory=SSign)
     certisign: Certisign = field(default_factory=Certisign)
     restpki: RestPki = field(default_factory=RestPki)
@@ -43,6 +45,8 @@ class World:
     def happen(self, provider: str, document_id: int | str, action: str) -> Body:
         """Let something happen to an envelope; returns the callback body that the provider sends.
 
+        Of ArqSign, the action is the number of a trigger.
+
         Raises:
             PeerError: 404 or 422, no such provider or envelope; 400, no such action; 409, it cannot happen
                 any more.
@@ -53,12 +57,19 @@ class World:
             return self.certisign.happen(whole_number(document_id, "the document"), action)
         if provider == "restpki":
             return self.restpki.happen(str(document_id), action)
-        raise PeerError(404, f"there is no provider {provider!r}; say ssign, certisign or restpki")
+        if provider == "arqsign":
+            return self.arqsign.happen(str(document_id), action)
+        raise PeerError(404, f"there is no provider {provider!r}; say ssign, certisign, restpki or arqsign")
+
+    def proof(self, provider: str, body: bytes) -> dict[str, str]:
+        """The headers by which a provider of itself proves a callback; most have none."""
+        return self.arqsign.proof(body) if provider == "arqsign" else {}
 
     @property
     def summary(self) -> dict[str, Any]:
         """The state as JSON, without file contents and without headers."""
         return {
+            "arqsign": self.arqsign.summary,
             "ssign": self.ssign.summary,
             "certisign": self.certisign.summary,
             "restpki": self.restpki.summary,

@@ -23,6 +23,7 @@ SLOWEST_FIRST = (
     "test_sick_postgresql.py",
     "test_sick_sqlite.py",
     "test_walk.py",
+    "test_walk_arqsign.py",
     "test_kill.py",
     "test_demo.py",
     "test_up.py",

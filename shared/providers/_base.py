@@ -109,17 +109,25 @@ class Into(StrEnum):
     JSON_FILES = "json_files"
     """A JSON object or array of objects with `name`, `mimeType` and `bytes`; each is decoded to disk as it
     streams by, and the entries of a zip stand behind it."""
+    JSON_TREE = "json_tree"
+    """JSON of any shape. The base64 texts under `Request.file_fields` are decoded to disk as they stream by;
+    the rest comes in `Answer.body`, up to 1 MiB, as JSON: in place of each such text stands the index of its
+    file in `Answer.files`, and null where there was no file in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the provider's API. The address must lie on one of `Provider.origins`."""
+    """One request to the provider's API. The address must lie on one of `Provider.origins`.
+
+    `file_fields` is for `Into.JSON_TREE`: names of fields, trimmed and case-folded.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     into: Into = Into.MEMORY
+    file_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +227,7 @@ class Provider(ABC, Generic[S]):
     id_field: ClassVar[str] = "envelopeId"
     """The prescribed name of the id in the spool file."""
     event_types: ClassVar[Mapping[str, EventType]]
-    """What each action means; compared after trimming and upper-casing."""
+    """What each action means; compared in the form that `fold` gives."""
     references: ClassVar[Mapping[str, str]] = {}
     """Reference names that `documents register` takes, each with a sentence for people."""
     kept_headers: ClassVar[frozenset[str]] = frozenset({"user-agent"})
@@ -232,7 +240,9 @@ class Provider(ABC, Generic[S]):
         self.name = name
         self.settings = settings
         self._types = {
-            word.strip().upper(): kind for word, kind in {**self.event_types, **settings.actions}.items()
+            self.fold(word): kind
+            for words in (self.event_types, settings.actions)
+            for word, kind in words.items()
         }
 
     @property
@@ -270,11 +280,21 @@ class Provider(ABC, Generic[S]):
 
     def event_type(self, action: str) -> EventType:
         """What an action means, `UNKNOWN` for one in no table."""
-        return self._types.get(action.strip().upper(), EventType.UNKNOWN)
+        return self._types.get(self.fold(action), EventType.UNKNOWN)
+
+    @staticmethod
+    def fold(action: str) -> str:
+        """The form in which actions are compared: trimmed and in upper case."""
+        return action.strip().upper()
+
+    @property
+    def can_reopen(self) -> bool:
+        """Whether a document of this provider may be taken back into signing."""
+        return EventType.REOPENED in self._types.values()
 
     def parse(self, head: Head, callback: Callback) -> list[Event]:
         """What the callback says, in our words; `head` wins over the body, so that a mended file counts."""
-        return [self.event(head, key=head.action.strip().upper())]
+        return [self.event(head, key=self.fold(head.action))]
 
     def event(self, head: Head, *, key: str, message: str = "", **learned: str) -> Event:
         """An event about `head`, its type looked up in the table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -14,19 +15,10 @@ from shared.events import Trust
 from shared.providers._base import Callback, Proof, Provider, ProviderSettings
 
 
-class SharedSecretSettings(ProviderSettings):
-    """Settings of a provider that proves itself, if at all, by a secret which we chose."""
+class SecretSettings(ProviderSettings):
+    """Settings of a provider that proves itself, if at all, by a secret that both sides know."""
 
-    authentication: Literal["header", "query", "none"] | None = Field(
-        default=None,
-        description='where the secret comes: "header" (default), "query", or "none" to accept anybody',
-    )
-    secret_header: str = Field(
-        default="X-Callback-Secret", description="header that carries the secret", min_length=1
-    )
-    secret_query: str = Field(
-        default="secret", description="query parameter that carries the secret", min_length=1
-    )
+    authentication: str | None = Field(default=None, description="how callbacks are proven")
     secret: SecretStr | None = Field(default=None, description="the secret", min_length=1)
     secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
@@ -43,6 +35,36 @@ class SharedSecretSettings(ProviderSettings):
         return {**single, **self.secrets}
 
 
+class SharedSecretSettings(SecretSettings):
+    """Settings of a provider that sends along, if anything, a secret which we chose."""
+
+    authentication: Literal["header", "query", "none"] | None = Field(
+        default=None,
+        description='where the secret comes: "header" (default), "query", or "none" to accept anybody',
+    )
+    secret_header: str = Field(
+        default="X-Callback-Secret", description="header that carries the secret", min_length=1
+    )
+    secret_query: str = Field(
+        default="secret", description="query parameter that carries the secret", min_length=1
+    )
+
+
+class HmacSettings(SecretSettings):
+    """Settings of a provider that signs each body with a secret."""
+
+    authentication: Literal["hmac", "none"] | None = Field(
+        default=None,
+        description='"hmac" (default): the body is signed with the secret; "none": accept anybody',
+    )
+    hmac_header: str = Field(
+        default="HMAC", description="header that carries the HMAC-SHA256 of the raw body", min_length=1
+    )
+    hmac_encoding: Literal["base64", "hex"] = Field(
+        default="base64", description="how the binary digest is written in the header"
+    )
+
+
 S = TypeVar("S", bound=SharedSecretSettings)
 
 
@@ -56,7 +78,7 @@ class SharedSecretProvider(Provider[S]):
         return check_shared_secret(self.settings, callback)
 
 
-def why_closed(settings: SharedSecretSettings) -> str | None:
+def why_closed(settings: SecretSettings) -> str | None:
     """Why a door with these settings may not open, or None."""
     if settings.authentication == "none":
         if settings.all_secrets():
@@ -69,7 +91,7 @@ def why_closed(settings: SharedSecretSettings) -> str | None:
     return None
 
 
-def check_address(settings: SharedSecretSettings, callback: Callback) -> None:
+def check_address(settings: SecretSettings, callback: Callback) -> None:
     """Return when the sender's address is allowed.
 
     Raises:
@@ -118,3 +140,32 @@ def matching_key(given: str, secrets: Mapping[str, SecretStr]) -> str | None:
         if hmac.compare_digest(as_utf8, expected) | hmac.compare_digest(as_sent, expected):
             found = key_id
     return found
+
+
+def check_hmac(settings: HmacSettings, callback: Callback) -> Proof:
+    """Compare the HMAC in the header with that of the raw body under every valid secret.
+
+    Raises:
+        NotProvenError: missing, wrong, or sent from an address that is not allowed.
+    """
+    check_address(settings, callback)
+    if settings.authentication == "none":
+        return Proof(Trust.OPEN)
+    name = settings.hmac_header
+    given = callback.headers.get(name.lower())
+    if not given:
+        raise NotProvenError(f"the header {name} is missing")
+    # Hexadecimal digits mean the same in either case; letters of base64 do not.
+    as_sent = (given.lower() if settings.hmac_encoding == "hex" else given).encode("latin-1", "replace")
+    found = None
+    for key_id, secret in settings.all_secrets().items():
+        if hmac.compare_digest(as_sent, _hmac_of(callback.body, secret, settings.hmac_encoding)):
+            found = key_id
+    if found is None:
+        raise NotProvenError(f"the header {name} is wrong: is it the HMAC of this body under our secret?")
+    return Proof(Trust.PROVEN, found)
+
+
+def _hmac_of(body: bytes, secret: SecretStr, encoding: Literal["base64", "hex"]) -> bytes:
+    digest = hmac.digest(secret.get_secret_value().encode("utf-8"), body, "sha256")
+    return digest.hex().encode("ascii") if encoding == "hex" else base64.b64encode(digest)

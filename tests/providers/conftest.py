@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shared.providers import provider_classes
+from shared.providers import AnyProvider, provider_classes
 from shared.providers._base import Answer, Callback, FetchedFile, Request
+from shared.providers._verify import HmacSettings, SharedSecretSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -36,6 +39,18 @@ def make_callback(
         address,
         datetime(2026, 11, 21, tzinfo=UTC),
     )
+
+
+def proof_of(provider: AnyProvider, secret: str, body: bytes) -> dict[str, str]:
+    """The headers by which a provider with these settings proves that it knows a secret."""
+    settings = provider.settings
+    if isinstance(settings, HmacSettings):
+        digest = hmac.digest(secret.encode(), body, "sha256")
+        written = digest.hex() if settings.hmac_encoding == "hex" else base64.b64encode(digest).decode()
+        return {settings.hmac_header.lower(): written}
+    assert isinstance(settings, SharedSecretSettings)
+    # Header values come off the wire read as latin-1.
+    return {settings.secret_header.lower(): secret.encode().decode("latin-1")}
 
 
 def sample(provider: str, name: str) -> Callback:

@@ -122,6 +122,14 @@ def test_a_closed_provider_fails_and_an_open_one_warns(place: Place) -> None:
     assert (code, found["provider ssign"]["level"]) == (0, "warn")
 
 
+def test_a_provider_of_any_way_of_proof_that_is_open_to_anybody_warns(make_place: MakePlace) -> None:
+    """Whether it would prove itself by a secret that it sends, or by one that it signs with."""
+    place = make_place('[providers.arqsign]\nauthentication = "none"\n')
+    code, found = check(place)
+    assert (code, found["provider arqsign"]["level"]) == (0, "warn")
+    assert "anybody" in found["provider arqsign"]["finding"]
+
+
 def test_what_needs_a_person_is_a_warning(place: Place) -> None:
     """Quarantine is counted; the check passes all the same."""
     place.spool.quarantine(place.callback("1"), Folder.SPOOL, {"reason": "x"})

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.settings import load_settings
 from shared.spool import MARKER
+from signspool.up import _tell_what_runs
 from tests.signspool.conftest import clean_environ
 
 _PATIENCE_SECONDS = 90.0
@@ -218,6 +220,16 @@ def test_the_line_to_try_is_let_in_once_the_secret_is_put_into_it(
     assert "s3cret-5577" not in running.said
     running.process.terminate()
     assert running.process.wait(timeout=_PATIENCE_SECONDS) == 0
+
+
+def test_no_line_to_try_is_printed_for_a_provider_that_signs_its_callbacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environ = {"SIGNSPOOL_PROVIDERS__ARQSIGN__SECRET": "s3cret-5577"}
+    _tell_what_runs(load_settings(None, environ=environ), "127.0.0.1", 8080, ())
+    said = capsys.readouterr().out
+    assert "/api/callback?provider=arqsign" in said
+    assert "curl" not in said
 
 
 def test_without_a_secret_only_this_machine_is_served(up: Callable[..., Running]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -142,3 +143,5 @@ def test_the_printed_commands_work_as_printed(foreground: tuple[subprocess.Popen
     assert outputs[:2] == ['{"id":9001}', '{"envelopeId":155}']
     assert Door.bodies == [b'{"envelopeId":155,"action":"COMPLETED"}']
     assert '"times":3' in outputs[3]
+    assert "hmac: " in outputs[5].lower()
+    assert json.loads(outputs[5].split("\n\n")[1])["idProcesso"] == json.loads(outputs[4])["idProcesso"]
