@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,10 @@ def test_every_line_is_one_json_object(form: str) -> None:
     assert [line["level"] for line in lines] == ["info", "info", "warning", "error"]
     assert lines[0]["text"] == "line\nbreak"
     assert lines[1]["logger"] == "uvicorn.error"
-    assert all(line["timestamp"].endswith("Z") for line in lines)
+    for line in lines:
+        written_at = datetime.fromisoformat(line["timestamp"])
+        assert written_at.utcoffset() == timedelta(0)
+        assert abs(datetime.now(UTC) - written_at) < timedelta(minutes=2)
     assert "ValueError: said" in lines[3]["exception"]
 
 
