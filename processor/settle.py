@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -32,6 +33,7 @@ class Settler:
         self._spool_id = spool_id
         self._database = database
         self._keep_done = keep_done
+        self._moving = threading.Lock()
 
     def settle_event(self, event_fk: int) -> None:
         """Settle the entry that an event came from, if it is time.
@@ -81,26 +83,31 @@ class Settler:
     def _settle(self, receipt_ids: Collection[str]) -> int:
         moved = 0
         for receipt_id in receipt_ids:
-            with self._database.reading() as connection:
-                entry = _place_of(connection, receipt_id, self._spool_id)
-                states = _states(connection, receipt_id)
-            if entry is None or (states and not needs_person(states)):
-                continue
-            # Recorded just now and not yet moved out of spool/: the next scan will see it.
-            if self._spool.path(Folder.SPOOL, entry).exists():
-                continue
-            folder = self._folder_of(entry)
-            if needs_person(states):
-                reason = quarantine_reason(self._database, receipt_id)
-                if folder is not None:
-                    self._spool.quarantine(entry, folder, reason)
-                log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
-            else:
-                if folder not in (None, Folder.DONE):
-                    finish_file(self._spool, entry, folder, keep=self._keep_done)
-                log.info("entry.settled", receipt=receipt_id)
-            moved += self._mark_settled(receipt_id, needs_person(states))
+            # The sweep and the lanes may come upon the same entry at the same time.
+            with self._moving:
+                moved += self._settle_one(receipt_id)
         return moved
+
+    def _settle_one(self, receipt_id: str) -> int:
+        with self._database.reading() as connection:
+            entry = _place_of(connection, receipt_id, self._spool_id)
+            states = _states(connection, receipt_id)
+        if entry is None or (states and not needs_person(states)):
+            return 0
+        # Recorded just now and not yet moved out of spool/: the next scan will see it.
+        if self._spool.path(Folder.SPOOL, entry).exists():
+            return 0
+        folder = self._folder_of(entry)
+        if needs_person(states):
+            reason = quarantine_reason(self._database, receipt_id)
+            if folder is not None:
+                self._spool.quarantine(entry, folder, reason)
+            log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
+        else:
+            if folder not in (None, Folder.DONE):
+                finish_file(self._spool, entry, folder, keep=self._keep_done)
+            log.info("entry.settled", receipt=receipt_id)
+        return self._mark_settled(receipt_id, needs_person(states))
 
     def _mark_settled(self, receipt_id: str, quarantined: bool) -> int:
         """Note it, unless somebody has started things afresh meanwhile: then the next scan looks again."""

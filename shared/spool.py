@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -319,7 +320,7 @@ def sync_folder(path: Path) -> None:
 
 def write_small(path: Path, text: str) -> None:
     """Write a small file so that it is either whole or not there at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

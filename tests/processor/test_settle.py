@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from sqlalchemy import select, update
+
 from processor.settle import Settler
+from shared.db.models import EventRow, OutboxRow, State
 from shared.db.session import Database
 from shared.spool import Folder
 from tests.processor.conftest import Workshop
@@ -20,3 +27,32 @@ def test_a_look_that_finds_nothing_to_settle_waits_for_nobody_who_writes(worksho
         settler.settle_event(1)
     impatient.close()
     assert workshop.folder_of(entry) is Folder.DEFERRED
+
+
+def test_an_entry_that_several_come_upon_at_once_is_put_aside_once(workshop: Workshop) -> None:
+    """The sweep, and a lane whose delivery has just been held."""
+    numbers = range(1, 13)
+    for number in numbers:
+        workshop.put({"envelopeId": number, "action": "COMPLETED"})
+    workshop.work()
+    with workshop.database.transaction() as connection:
+        connection.execute(update(OutboxRow).values(state=State.HELD, last_error="unknown"))
+        events = list(connection.scalars(select(EventRow.id)))
+    settler, together = workshop.settler(), threading.Barrier(4)
+
+    def come_upon(event_fk: int) -> None:
+        together.wait(20)
+        settler.settle_event(event_fk)
+
+    def sweep() -> None:
+        together.wait(20)
+        settler.scan()
+
+    with structlog.testing.capture_logs() as lines, ThreadPoolExecutor(4) as pool:
+        for event_fk in events:
+            done = [pool.submit(sweep), *(pool.submit(come_upon, event_fk) for _ in range(3))]
+            for one in done:
+                one.result()
+    put_aside = [line["receipt"] for line in lines if line["event"] == "entry.quarantined"]
+    assert len(put_aside) == len(set(put_aside)) == len(numbers)
+    assert len([*workshop.spool.entries(Folder.QUARANTINE)]) == len(numbers)

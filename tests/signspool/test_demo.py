@@ -224,7 +224,8 @@ def _twice(facts: Facts, destination: str) -> Facts:
 
 
 def _delivered_unasked(facts: Facts) -> Facts:
-    return replace(facts, arrived=(*facts.arrived, replace(facts.arrived[0], document_id="158")))
+    unasked = replace(facts.arrived[0], provider="ssign", document_id="158")
+    return replace(facts, arrived=(*facts.arrived, unasked))
 
 
 def _served_less(facts: Facts) -> Facts:

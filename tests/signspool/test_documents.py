@@ -44,7 +44,7 @@ def test_registering_is_repeatable_and_adds_references(place: Place) -> None:
     ("arguments", "message"),
     [
         (["ssign", "1", "--ref", "chave=x"], "file_ids"),
-        (["nobody", "1"], "known are: certisign, "),
+        (["nobody", "1"], "known are: arqsign, "),
         (["ssign", "1", "--ref", "file_ids"], "--ref NAME=VALUE"),
         (["ssign", "1", "--dms", "=x"], "--dms NAME=VALUE"),
         (["ssign", "1", "--dms", "a=1", "--dms", "a=2"], "given twice"),
