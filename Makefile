@@ -12,7 +12,7 @@ help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
 	@echo "make test    every test, on SQLite and on PostgreSQL"
 	@echo "make check   formatting, lint and types"
-	@echo "make bench   every figure of the README, each beside what it is compared with (about ten minutes; needs wrk)"
+	@echo "make bench   every figure of the README, each beside what it is compared with (about half an hour; needs wrk)"
 	@echo "make install the .venv with the signspool command in it"
 	@echo "make lock    renew requirements.lock and requirements-test.lock"
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from benchmarks.figures import Figure, Reach, ratio_figure
-from benchmarks.ground import Ground, databases, empty_database, entry, ground, home_folder, lay_entries
+from benchmarks.ground import Ground, databases, empty_database, entry, ground, lay_entries
 from benchmarks.poller import polling
+from benchmarks.servers import scratch_folder
 from benchmarks.tiers import memory_bytes, running, wait_until
 from shared.names import guid_in
 from shared.spool import Entry, Folder
@@ -42,7 +43,7 @@ class _Turn:
 def measure(*, quick: bool) -> list[Figure]:
     """Each beside the same with 10,000 entries, or a goal of its own."""
     waiting, turns, arrivals = (100_000, 1, 60) if quick else (1_000_000, 3, 300)
-    with home_folder() as home, databases("sqlite", home) as at, ground(home) as large:
+    with scratch_folder() as home, databases("sqlite", home) as at, ground(home) as large:
         lay_entries(large.spool, waiting)
         many, few = [], []
         for turn in range(turns):

@@ -62,17 +62,6 @@ class Ground:
 
 
 @contextmanager
-def home_folder() -> Iterator[Path]:
-    """A temporary folder that is gone afterwards, open to the user that PostgreSQL runs as."""
-    home = Path(tempfile.mkdtemp(prefix="signspool-bench-"))
-    home.chmod(0o755)
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@contextmanager
 def ground(home: Path) -> Iterator[Ground]:
     """An empty spool; all of it goes when the turn is over."""
     place = Path(tempfile.mkdtemp(dir=home))

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 from benchmarks.figures import Figure, Reach
-from benchmarks.ground import ACTIONS, DATABASES, SECRET, body, databases, empty_database, ground, home_folder
+from benchmarks.ground import ACTIONS, DATABASES, SECRET, body, databases, empty_database, ground
 from benchmarks.poller import POLL_SECONDS, polling
-from benchmarks.tiers import door_answers, free_port, running, wait_until
+from benchmarks.servers import free_port, scratch_folder
+from benchmarks.tiers import door_answers, running, wait_until
 
 _RATE = 200
 _SENDERS = 8
@@ -51,7 +52,7 @@ def _turn(kind: str, seconds: float) -> tuple[Sent, Sent]:
     """When each callback was due, and when its event was seen; the first second is for warming up."""
     port = free_port()
     with (
-        home_folder() as home,
+        scratch_folder() as home,
         databases(kind, home) as at,
         empty_database(at, home) as url,
         ground(home) as place,

