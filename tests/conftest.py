@@ -22,12 +22,24 @@ from tests.nursery import Nursery
 SLOWEST_FIRST = (
     "test_sick_postgresql.py",
     "test_sick_sqlite.py",
+    "test_sick_peers.py",
     "test_walk.py",
     "test_walk_arqsign.py",
+    "test_up.py",
+    "test_deliveries.py",
+    "test_kill_steps.py",
     "test_kill.py",
     "test_demo.py",
-    "test_up.py",
+    "test_lost_answers.py",
+    "test_slow_peers.py",
+    "test_sick_peers_whole.py",
+    "test_sick_disk.py",
+    "test_power_cut.py",
+    "test_power_cut_ext4.py",
+    "test_kill_door.py",
+    "test_sync_order.py",
     "test_server.py",
+    "test_overload.py",
 )
 """Files whose tests start processes; begun first, so that no long one is left over at the end."""
 
