@@ -77,6 +77,20 @@ class Scanner:
         self._at = found.start()
         return found[0]
 
+    def begin(self) -> Steps[bytes]:
+        """The first byte of the value, behind a byte order mark.
+
+        Raises:
+            TransientError: it is the beginning of a web page.
+        """
+        byte = yield from self.peek()
+        if byte == b"\xef":
+            yield from self.take(b"\xef\xbb\xbf")
+            byte = yield from self.peek()
+        if byte == b"<":
+            raise TransientError("the provider answered with a page where JSON was expected: tried again")
+        return byte
+
     def take(self, token: bytes) -> Steps[None]:
         """Pass over these bytes, which have to come next, after white space."""
         yield from self.peek()

@@ -9,7 +9,7 @@ from typing import Generic
 
 from processor.jsonscan import PIECE_BYTES, Scanner, Steps
 from processor.unpack import MAX_FILES, Base64Pieces, S
-from shared.errors import PermanentError, TransientError
+from shared.errors import PermanentError
 
 MAX_REST_BYTES = 1024 * 1024
 """What an answer may hold besides its files."""
@@ -71,12 +71,7 @@ class JsonTreeDecoder(Generic[S]):
 
     def _document(self) -> Steps[None]:
         scanner = self._scanner
-        byte = yield from scanner.peek()
-        if byte == b"\xef":
-            yield from scanner.take(b"\xef\xbb\xbf")
-            byte = yield from scanner.peek()
-        if byte == b"<":
-            raise TransientError("the provider answered with a page where JSON was expected: tried again")
+        byte = yield from scanner.begin()
         if byte not in (b"{", b"["):
             scanner.malformed("neither an object nor an array")
         yield from self._members(byte, 1)

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, literal, or_, select, update
 
 from processor.leasing import NOT_LEASED, Leased, still_leased, unblock
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
@@ -143,13 +143,13 @@ def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) 
 
 def wake_document(connection: Connection, document_fks: Collection[int], now: datetime) -> None:
     """What documents still owe and nobody works on is tried at once."""
+    _wake(connection, OutboxRow.document_fk.in_(document_fks), now)
+
+
+def _wake(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
     connection.execute(
         update(OutboxRow)
-        .where(
-            OutboxRow.document_fk.in_(document_fks),
-            OutboxRow.state.in_((State.WAITING, State.DUE)),
-            OutboxRow.lease_until.is_(None),
-        )
+        .where(which, OutboxRow.state.in_((State.WAITING, State.DUE)), OutboxRow.lease_until.is_(None))
         .values(state=State.DUE, next_attempt_at=now)
     )
 
@@ -180,21 +180,13 @@ def _unsettle(connection: Connection, event_fks: Collection[int]) -> None:
 def revive(connection: Connection, receipt_ids: Collection[str], now: datetime) -> None:
     """Somebody moved these entries back: what they owe is tried at once, what had been given up is started
     afresh. What is held stays held."""
-    event_ids = select(EventRow.id).where(EventRow.receipt_id.in_(receipt_ids))
+    theirs = OutboxRow.event_fk.in_(select(EventRow.id).where(EventRow.receipt_id.in_(receipt_ids)))
     connection.execute(
         update(OutboxRow)
-        .where(OutboxRow.event_fk.in_(event_ids), OutboxRow.state == State.FAILED)
+        .where(theirs, OutboxRow.state == State.FAILED)
         .values(**_AFRESH, next_attempt_at=now)
     )
-    connection.execute(
-        update(OutboxRow)
-        .where(
-            OutboxRow.event_fk.in_(event_ids),
-            OutboxRow.state.in_((State.WAITING, State.DUE)),
-            OutboxRow.lease_until.is_(None),
-        )
-        .values(state=State.DUE, next_attempt_at=now)
-    )
+    _wake(connection, theirs, now)
 
 
 def withdraw_steps(connection: Connection, document_fk: int, status: DocumentStatus) -> None:

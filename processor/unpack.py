@@ -88,10 +88,7 @@ class JsonFilesDecoder(Generic[S]):
 
     def _document(self) -> Steps[None]:
         scanner = self._scanner
-        byte = yield from scanner.peek()
-        if byte == b"\xef":
-            yield from scanner.take(b"\xef\xbb\xbf")
-            byte = yield from scanner.peek()
+        byte = yield from scanner.begin()
         if byte == b"{":
             yield from self._file(1)
         elif byte == b"[":
@@ -100,8 +97,6 @@ class JsonFilesDecoder(Generic[S]):
                 if len(self._parts) == MAX_FILES:
                     raise PermanentError(f"the answer has more than {MAX_FILES} files: ask the provider")
                 yield from self._file(2)
-        elif byte == b"<":
-            raise TransientError("the provider answered with a page where JSON was expected: tried again")
         else:
             scanner.malformed("neither an object nor an array")
         yield from scanner.finish()
