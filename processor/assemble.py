@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from processor.access import Access
 from processor.breaker import Breaker
 from processor.daemon import Daemon
 from processor.destinations import build_destinations
@@ -17,6 +18,7 @@ from processor.mirror import Mirror
 from processor.outside import Outside
 from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
 from processor.pipeline import Pipeline
+from processor.poll import Poller, PollSettings
 from processor.reading import Reader
 from processor.retention import Retention
 from processor.settle import Settler
@@ -26,6 +28,7 @@ from shared.db.session import Database
 from shared.providers import AnyProvider
 from shared.settings import Settings, build_providers
 from shared.spool import Folder, Spool
+from shared.writer import SpoolWriter
 
 IN_HAND = ".in-hand.json"
 _SILENCE_SECONDS = 15.0
@@ -100,33 +103,53 @@ def _daemon(
         policy=policy,
         max_file_bytes=options.max_file,
     )
-    lanes: list[Lane] = []
     means = Means()
+    writer = SpoolWriter(spool, durable=settings.spool.durability == "full")
+
+    def breaker() -> Breaker:
+        return Breaker(
+            failures=options.breaker_failures,
+            pause_seconds=options.breaker_pause,
+            monotonic=spool.clock.monotonic,
+        )
+
+    lanes: list[Lane] = []
 
     def wake_all() -> None:
         for lane in lanes:
             lane.wake()
 
     names = [*map(provider_lane, providers), *map(destination_lane, destinations)]
-    for name in (*names, MIRROR_LANE) if mirror is not None else names:
-        breaker = Breaker(
-            failures=options.breaker_failures,
-            pause_seconds=options.breaker_pause,
-            monotonic=spool.clock.monotonic,
+    lanes += [
+        Lane(
+            name,
+            database=database,
+            worker=worker,
+            settler=settler,
+            breaker=breaker(),
+            settings=_lane_settings(settings, name),
+            means=means,
+            wake_all=wake_all,
+            now=spool.clock.now,
         )
-        lanes.append(
-            Lane(
-                name,
-                database=database,
-                worker=worker,
-                settler=settler,
-                breaker=breaker,
-                settings=_lane_settings(settings, name),
-                means=means,
-                wake_all=wake_all,
-                now=spool.clock.now,
-            )
+        for name in ((*names, MIRROR_LANE) if mirror is not None else names)
+    ]
+    pollers = [
+        Poller(
+            provider,
+            sender=outsides[name],
+            writer=writer,
+            database=database,
+            spool_id=spool_id,
+            breaker=breaker(),
+            access=Access(name, pause_seconds=options.breaker_pause, monotonic=spool.clock.monotonic),
+            means=means,
+            settings=_poll_settings(settings),
+            clock=spool.clock,
         )
+        for name, provider in providers.items()
+        if provider.polls
+    ]
     pipeline = Pipeline(
         spool=spool,
         spool_id=spool_id,
@@ -152,6 +175,8 @@ def _daemon(
             },
         ),
         lanes=lanes,
+        pollers=pollers,
+        writer=writer,
         means=means,
         sweep_seconds=options.sweep,
         grace_seconds=options.grace,
@@ -166,6 +191,17 @@ def _lane_settings(settings: Settings, lane: str) -> LaneSettings:
         look_seconds=options.look_outbox,
         lease_seconds=options.lease,
         attempts=options.attempts,
+        backoff_base_seconds=options.backoff_base,
+        backoff_cap_seconds=options.backoff_cap,
+    )
+
+
+def _poll_settings(settings: Settings) -> PollSettings:
+    options = settings.processor
+    return PollSettings(
+        concurrency=options.concurrency,
+        look_seconds=options.look_outbox,
+        lease_seconds=options.lease,
         backoff_base_seconds=options.backoff_base,
         backoff_cap_seconds=options.backoff_cap,
     )

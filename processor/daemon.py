@@ -22,12 +22,14 @@ from processor.download import remove_leftovers
 from processor.lanes import Lane
 from processor.means import Means
 from processor.pipeline import Pipeline, Tally, TooManyBadError
+from processor.poll import Poller
 from processor.retention import Retention
 from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
 from shared.errors import SchemaError, UnavailableError
 from shared.spool import Spool
+from shared.writer import SpoolWriter
 
 log = structlog.get_logger()
 
@@ -50,6 +52,8 @@ class Daemon:
     settler: Settler
     retention: Retention
     lanes: list[Lane]
+    pollers: list[Poller]
+    writer: SpoolWriter
     means: Means
     sweep_seconds: float
     grace_seconds: float
@@ -66,13 +70,14 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         # Enough for every lane to hang with all it may do at once, and the rest still to go on.
-        threads = _SPARE_THREADS + sum(2 * lane.concurrency for lane in self.lanes)
+        threads = _SPARE_THREADS + sum(2 * part.concurrency for part in self._busy_parts)
         loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="processor"))
         stop, stopping = asyncio.Event(), threading.Event()
         self._end_on_signal(stop, stopping)
         async with self._alone(stop):
             if not stop.is_set():
-                await self._work(stop, stopping)
+                with self._writing():
+                    await self._work(stop, stopping)
         log.info("processor.stopped")
 
     async def run_once(self) -> Tally:
@@ -90,6 +95,8 @@ class Daemon:
             if not alone:
                 raise UnavailableError("another processor works on this spool: stop it first")
             await asyncio.to_thread(self._prepare)
+            with self._writing():
+                await self._ask_once(stop)
             tally = await asyncio.to_thread(self.pipeline.work_through, stopping)
             # Each thing done may make another one due, so go on until a round finds nothing.
             while not stop.is_set() and any([await lane.take() for lane in self.lanes]):
@@ -98,7 +105,27 @@ class Daemon:
             await asyncio.to_thread(self.settler.scan)
             return tally
 
+    async def _ask_once(self, stop: asyncio.Event) -> None:
+        """Ask about everything that is due; what is due again at once, as a queue that has more, too."""
+        while not stop.is_set() and any([await poller.take() for poller in self.pollers]):
+            for poller in self.pollers:
+                await poller.drain(self.grace_seconds)
+
     # The parts
+
+    @property
+    def _busy_parts(self) -> tuple[Lane | Poller, ...]:
+        """Those that have something in hand with others."""
+        return (*self.lanes, *self.pollers)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What providers say when they are asked can be written into the spool."""
+        self.writer.start()
+        try:
+            yield
+        finally:
+            self.writer.close()
 
     def _end_on_signal(self, stop: asyncio.Event, stopping: threading.Event) -> None:
         def end() -> None:
@@ -117,8 +144,8 @@ class Daemon:
             loop.add_signal_handler(number, end)
 
     def _wake_lanes(self) -> None:
-        for lane in self.lanes:
-            lane.wake()
+        for part in self._busy_parts:
+            part.wake()
 
     @asynccontextmanager
     async def _alone(self, stop: asyncio.Event) -> AsyncIterator[None]:
@@ -145,13 +172,13 @@ class Daemon:
         log.info("processor.started", spool=str(self.spool.root), lanes=[lane.name for lane in self.lanes])
         async with asyncio.TaskGroup() as group:
             group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
-            for lane in self.lanes:
-                group.create_task(lane.run(stop))
+            for part in self._busy_parts:
+                group.create_task(part.run(stop))
             group.create_task(self._sweep_again_and_again(stop, stopping))
             await self._look_again_and_again(look, stop, stopping)
         left_seconds = max(0.0, self._grace_ends_at - loop.time())
         async with asyncio.timeout(left_seconds + 5):
-            await asyncio.gather(*(lane.drain(left_seconds) for lane in self.lanes))
+            await asyncio.gather(*(part.drain(left_seconds) for part in self._busy_parts))
 
     async def _until_prepared(self, stop: asyncio.Event) -> bool:
         """Get ready, for as long as spool or database are away; False when told to stop meanwhile."""
@@ -181,6 +208,8 @@ class Daemon:
             outbox.release_leases(connection, self.spool_id)
             # Settings may have changed since; whatever still lacks something says so again.
             outbox.wake_waiting(connection, [lane.name for lane in self.lanes], self.spool.clock.now())
+            for poller in self.pollers:
+                poller.prepare(connection)
         self.settler.scan()
 
     async def _look_again_and_again(

@@ -6,16 +6,18 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select, update
 
-from processor import outbox
+from processor import outbox, polls
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task, document_key
 from shared.errors import UsageError
 from shared.events import DocumentStatus
-from shared.providers import provider_classes
+from shared.providers import AnyProvider, provider_classes
+from shared.providers._base import DocumentView
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,18 @@ def check_registration(registration: Registration) -> None:
                 )
 
 
-def register(connection: Connection, registration: Registration, now: datetime) -> str:
+def register(
+    connection: Connection,
+    registration: Registration,
+    now: datetime,
+    providers: Mapping[str, AnyProvider] = MappingProxyType({}),
+) -> str:
     """Note a registration: `"new"`, `"changed"` or `"unchanged"`.
 
     References are merged over those that are known; the same again changes nothing. Whatever the document
     still owes is tried at once, what had been given up too; its files are fetched again when the provider's
-    references have changed, since there may be more of them now.
+    references have changed, since there may be more of them now. One of the `providers`, which are those
+    that are configured, is asked about it from now on if it wants to be.
     """
     key = document_key(registration.document_id)
     insert_missing(
@@ -83,11 +91,22 @@ def register(connection: Connection, registration: Registration, now: datetime) 
         ],
     )
     row = connection.execute(
-        select(Document.id, Document.refs, Document.dms, Document.registered_at)
+        select(
+            Document.id,
+            Document.status,
+            Document.refs,
+            Document.dms,
+            Document.learned,
+            Document.registered_at,
+        )
         .where(Document.provider == registration.provider, Document.key == key)
         .with_for_update()
     ).one()
     refs, dms = {**row.refs, **registration.refs}, {**row.dms, **registration.dms}
+    provider = providers.get(registration.provider)
+    if provider is not None and not DocumentStatus(row.status).is_final:
+        ask = provider.document_ask(DocumentView(registration.document_id, refs, row.learned))
+        polls.keep(connection, provider.name, [] if ask is None else [ask], now)
     if row.registered_at is not None and (refs, dms) == (row.refs, row.dms):
         outbox.wake_document(connection, [row.id], now)
         return "unchanged"

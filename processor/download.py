@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from processor.converse import ask_in_memory, converse, whole_content
 from processor.jsontree import JsonTreeDecoder
 from processor.labels import disposition_name, plain_name
 from processor.landing import LandedFile, Landing, remove_leftovers
@@ -37,8 +38,6 @@ T = TypeVar("T")
 _PARTIAL = 206
 _BLOCK_BYTES = 512 * 1024
 """What is gathered of an answer before a thread writes it to disk."""
-_SHORTEST_SECRET = 6
-"""Shorter words of a request's headers are no secrets, and messages have to stay readable."""
 _JSON_FACTOR = 16
 """How many bytes of JSON one byte of a file takes at most: three digits, a comma, a new line, an indent."""
 _JSON_EXTRA_BYTES = 1024 * 1024
@@ -129,42 +128,14 @@ async def _converse(
     provider: Provider[Any], document: DocumentView, outside: Outside, landing: Landing
 ) -> list[SignedFile]:
     """Send what the provider's generator asks for, and hand it the answers, until it returns its files."""
-    steps = provider.signed_file(document)
-    try:
-        request = next(steps)
-        while True:
-            answer = await _ask(outside, request, landing)
-            request = steps.send(_without_secrets(answer, request))
-    except StopIteration as stop:
-        files: list[SignedFile] = stop.value
-        return files
-    except UnicodeError as error:
-        raise PermanentError(
-            "a registered reference holds a letter that cannot be sent: register it again"
-        ) from error
-    finally:
-        steps.close()
-
-
-def _without_secrets(answer: Answer, request: Request) -> Answer:
-    """The answer, with what it repeats of our request's headers blotted out: its words end in messages."""
-    if 200 <= answer.status < 300:
-        return answer
-    body = answer.body
-    for value in request.headers.values():
-        for word in (value, *value.split()):
-            if len(word) >= _SHORTEST_SECRET:
-                body = body.replace(word.encode(), b"***")
-    return replace(answer, body=body)
+    return await converse(provider.signed_file(document), lambda request: _ask(outside, request, landing))
 
 
 async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
     if request.into is Into.MEMORY:
-        return await outside.send(
-            request.method, request.url, headers=request.headers, content=request.content
-        )
+        return await ask_in_memory(outside, request)
     async with outside.stream(
-        request.method, request.url, headers=request.headers, content=request.content
+        request.method, request.url, headers=request.headers, content=whole_content(request)
     ) as streamed:
         status, headers = streamed.status, streamed.headers
         if not 200 <= status < 300:

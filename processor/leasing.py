@@ -9,7 +9,7 @@ Every function works inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,6 +59,7 @@ class Leased:
     sent_at: datetime | None
     refs_version: int
     leased_by: str
+    details: Mapping[str, str]
 
 
 def lease(
@@ -137,7 +138,8 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
 
 
 def _blocked() -> ColumnElement[bool]:
-    """Whether it has to wait: a workflow step follows the files; the mirror hears in order."""
+    """Whether it has to wait: a workflow step until the files are delivered, a confirmation until they are
+    stored, and the mirror hears in order."""
     other = aliased(OutboxRow)
     undelivered = exists().where(
         other.document_fk == OutboxRow.document_fk,
@@ -147,6 +149,9 @@ def _blocked() -> ColumnElement[bool]:
         ),
         other.state != State.DONE,
     )
+    unstored = exists().where(
+        other.document_fk == OutboxRow.document_fk, other.task == Task.FETCH, other.state != State.DONE
+    )
     unheard = exists().where(
         other.document_fk == OutboxRow.document_fk,
         other.task == Task.MIRROR,
@@ -154,7 +159,10 @@ def _blocked() -> ColumnElement[bool]:
         other.state.in_((State.DUE, State.WAITING)),
     )
     return case(
-        (OutboxRow.task == Task.ADVANCE, undelivered), (OutboxRow.task == Task.MIRROR, unheard), else_=false()
+        (OutboxRow.task == Task.ADVANCE, undelivered),
+        (OutboxRow.task == Task.CONFIRM, unstored),
+        (OutboxRow.task == Task.MIRROR, unheard),
+        else_=false(),
     )
 
 
@@ -200,6 +208,7 @@ def _lock(
             OutboxRow.status,
             OutboxRow.attempts,
             OutboxRow.sent_at,
+            OutboxRow.details,
             Document.refs_version,
         )
         .join(Document, Document.id == OutboxRow.document_fk)
@@ -234,6 +243,7 @@ def _leased(row: Row[Any], spool_id: str) -> Leased:
         sent_at=row.sent_at,
         refs_version=row.refs_version,
         leased_by=spool_id,
+        details=row.details,
     )
 
 
@@ -271,12 +281,12 @@ def unblock(connection: Connection, leased: Leased, now: datetime) -> None:
     Rows that are due already are written too: whoever is about to put one aside, having seen it blocked, then
     finds it changed, or has to be waited for.
     """
-    waiting = Task.MIRROR if leased.task is Task.MIRROR else Task.ADVANCE
+    waiting = (Task.MIRROR,) if leased.task is Task.MIRROR else (Task.ADVANCE, Task.CONFIRM)
     connection.execute(
         update(OutboxRow)
         .where(
             OutboxRow.document_fk == leased.document_fk,
-            OutboxRow.task == waiting,
+            OutboxRow.task.in_(waiting),
             OutboxRow.state == State.DUE,
             OutboxRow.lease_until.is_(None),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -20,6 +20,7 @@ from shared.clock import utc_now
 from shared.db.models import EventRow, OutboxRow, State
 from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError
+from shared.providers import AnyProvider
 from shared.settings import MirrorSettings
 from shared.spool import Spool
 
@@ -108,7 +109,12 @@ def _is_free(row: RowMapping, now: datetime) -> bool:
     return row["state"] != State.DONE and (row["lease_until"] is None or row["lease_until"] < now)
 
 
-def register_all(database: Database, registrations: Sequence[Registration], now: datetime) -> Counter[str]:
+def register_all(
+    database: Database,
+    registrations: Sequence[Registration],
+    now: datetime,
+    providers: Mapping[str, AnyProvider],
+) -> Counter[str]:
     """Note registrations, a thousand in a transaction; returns how many were new, changed, unchanged.
 
     Raises:
@@ -117,7 +123,7 @@ def register_all(database: Database, registrations: Sequence[Registration], now:
     counts: Counter[str] = Counter()
     for part in _parts(registrations, _REGISTRATIONS_AT_ONCE):
         with database.transaction() as connection:
-            counts.update(register(connection, registration, now) for registration in part)
+            counts.update(register(connection, registration, now, providers) for registration in part)
     return counts
 
 

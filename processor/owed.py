@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -49,12 +49,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """One document has come to a status because of one event."""
+    """One event, and the status in which it left its document; `confirmation` is the event's."""
 
     provider: AnyProvider
     document_fk: int
     event_fk: int
     status: DocumentStatus
+    confirmation: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,32 @@ def enqueue_for_status(
         steps |= {row["key"]: row for row in _advances(policy, document, now, common)}
     _replace_unsent_steps(connection, list(steps.values()))
     insert_missing(connection, OutboxRow, [*rows, *steps.values()])
+
+
+def enqueue_confirmations(connection: Connection, changes: Iterable[StatusChange], *, now: datetime) -> None:
+    """Owe the provider the word that an event is recorded, each time that it told of it.
+
+    The word waits, in its lane, until the files of its document are stored.
+    """
+    insert_missing(
+        connection,
+        OutboxRow,
+        [
+            _row(
+                Task.CONFIRM,
+                provider_lane(change.provider.name),
+                f"{change.event_fk}",
+                now,
+                {
+                    "document_fk": change.document_fk,
+                    "event_fk": change.event_fk,
+                    "status": change.status,
+                    "details": dict(change.confirmation),
+                },
+            )
+            for change in changes
+        ],
+    )
 
 
 def _replace_unsent_steps(connection: Connection, steps: Sequence[dict[str, Any]]) -> None:
@@ -221,6 +248,7 @@ def _row(task: Task, lane: str, key: str, now: datetime, common: dict[str, Any])
         "leased_by": "",
         "last_error": "",
         "remote_reference": "",
+        "details": {},
         "created_at": now,
         **common,
     }

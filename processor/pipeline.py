@@ -46,7 +46,7 @@ class Tally:
     quarantined: int = 0
     skipped: int = 0
     owing: bool = False
-    """Whether something is owed now that was not before."""
+    """Whether something is owed now, or to be asked, that was not before."""
     trouble: SpoolUnavailableError | None = None
     """What the disk said of an entry that was passed over."""
 
@@ -196,7 +196,8 @@ class Pipeline:
                 self._pass_over(item.entry, error, tally)
                 continue
             tally.recorded += 1
-            tally.owing = tally.owing or State.DUE in recorded[item.receipt_id].owed
+            due = State.DUE in recorded[item.receipt_id].owed or bool(item.asks)
+            tally.owing = tally.owing or due
         self._bad_in_a_row = 0
 
     def _move_on(self, item: ReadEntry, recorded: Recorded) -> None:

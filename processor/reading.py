@@ -11,7 +11,7 @@ from shared.errors import PermanentError, RefusedError
 from shared.events import Event, Origin, Trust
 from shared.names import guid_in
 from shared.providers import AnyProvider
-from shared.providers._base import Callback, Head
+from shared.providers._base import Ask, Callback, Head
 from shared.record import Receipt, SpoolRecord, digest_of, parse_record
 from shared.spool import Entry, Folder, Spool, UnreadableError
 
@@ -21,12 +21,16 @@ FRESH_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReadEntry:
-    """An entry and what it says. `received_at` is UTC; the events' order is that of the callback."""
+    """An entry and what it says. `received_at` is UTC; the events' order is that of the callback.
+
+    `asks` are what the provider is to be asked about because of it.
+    """
 
     entry: Entry
     receipt_id: str
     provider: AnyProvider
     events: tuple[Event, ...]
+    asks: tuple[Ask, ...]
     received_at: datetime
     origin: Origin
     trust: Trust
@@ -65,11 +69,13 @@ class Reader:
                 f"not a spool file: {error}. Mend it and move it back into spool/"
             ) from error
         provider = self._provider_of(record)
+        events, asks = _what_it_says(provider, record)
         return ReadEntry(
             entry=entry,
             receipt_id=receipt_id_of(entry, record),
             provider=provider,
-            events=_events(provider, record),
+            events=events,
+            asks=asks,
             received_at=record.received_at.astimezone(UTC),
             origin=record.receipt.origin if record.receipt else Origin.HAND,
             trust=record.receipt.trust if record.receipt else Trust.OPEN,
@@ -95,7 +101,7 @@ class Reader:
         return provider
 
 
-def _events(provider: AnyProvider, record: SpoolRecord) -> tuple[Event, ...]:
+def _what_it_says(provider: AnyProvider, record: SpoolRecord) -> tuple[tuple[Event, ...], tuple[Ask, ...]]:
     receipt = record.receipt
     callback = Callback(
         body=record.payload,
@@ -103,9 +109,11 @@ def _events(provider: AnyProvider, record: SpoolRecord) -> tuple[Event, ...]:
         query=receipt.query if receipt else {},
         remote_address=receipt.remote_address if receipt else "",
         received_at=record.received_at,
+        origin=receipt.origin if receipt else Origin.HAND,
     )
+    head = Head(record.document_id, record.action)
     try:
-        return tuple(provider.parse(Head(record.document_id, record.action), callback))
+        return tuple(provider.parse(head, callback)), tuple(provider.asks(head, callback))
     except RefusedError as error:
         raise PermanentError(f"{provider.title} does not understand it: {error}") from error
 

@@ -6,16 +6,19 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import starmap
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 
-from processor import outbox, owed
+from processor import outbox, owed, polls
 from processor.reading import ReadEntry
 from processor.status import Claim, decide
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, State, document_key
-from shared.events import DocumentStatus, Event, EventType, Outcome
+from shared.events import DocumentStatus, Event, EventType, Outcome, Trust
+from shared.providers._base import Ask, DocumentView
 from shared.spool import Entry
 
 DocumentName = tuple[str, str]
@@ -84,6 +87,8 @@ class _Plan:
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     owing: list[tuple[ReadEntry, int, DocumentStatus]] = field(default_factory=list)
     """Entry, place of the event in it, and the status from which something follows."""
+    confirming: list[tuple[ReadEntry, int, DocumentStatus]] = field(default_factory=list)
+    """The same for what the provider wants to hear of."""
 
 
 def record_batch(
@@ -110,7 +115,31 @@ def record_batch(
     if known:
         _welcome_back(connection, [item for item in batch if item.receipt_id in known], now)
         recorded |= _summary(connection, known)
+    _begin_to_ask(connection, batch, now)
     return recorded
+
+
+def _begin_to_ask(connection: Connection, batch: Iterable[ReadEntry], now: datetime) -> None:
+    """Have the provider asked about what entries make worth asking, and about documents that are not over."""
+    # Always in the same order, so that two batches of two machines cannot wait for each other.
+    wishes = sorted(
+        (
+            (item.provider.name, ask.subject, item.trust is Trust.CLAIMED, ask)
+            for item in batch
+            for ask in item.asks
+        ),
+        key=itemgetter(0, 1),
+    )
+    for provider, _, stranger, ask in wishes:
+        polls.begin(connection, provider, [ask], now, stranger=stranger)
+    kept: dict[tuple[str, str], Ask] = {}
+    for item in batch:
+        for event in item.events if item.provider.polls else ():
+            ask_about = item.provider.document_ask(DocumentView(event.document_id, {}, event.learned))
+            if ask_about is not None:
+                kept[item.provider.name, ask_about.subject] = ask_about
+    for provider, subject in sorted(kept):
+        polls.keep(connection, provider, [kept[provider, subject]], now)
 
 
 def _known_receipts(connection: Connection, batch: Iterable[ReadEntry]) -> set[str]:
@@ -128,7 +157,7 @@ def _record_fresh(
 ) -> dict[str, Recorded]:
     documents = _lock_documents(connection, fresh.values(), now)
     plan = _plan(fresh.values(), documents, now=now, policy=policy)
-    owing = {item.receipt_id for item, _, _ in plan.owing}
+    owing = {item.receipt_id for item, _, _ in (*plan.owing, *plan.confirming)}
     # What cannot owe anything is settled in the very statement that records it.
     rows = [
         {**row, "spool_id": spool_id, "settled_at": None if row["receipt_id"] in owing else now}
@@ -172,6 +201,9 @@ def _plan(
             outcomes.append(row["outcome"])
             if row["outcome"] is Outcome.APPLIED and policy.owes(item.provider, document.status):
                 plan.owing.append((item, ordinal, document.status))
+            if event.confirmation:
+                # Also of what was said before: it comes again until it is confirmed.
+                plan.confirming.append((item, ordinal, document.status))
     return plan
 
 
@@ -183,23 +215,23 @@ def _enqueue(
     now: datetime,
     policy: owed.Policy,
 ) -> None:
-    receipt_ids = {item.receipt_id for item, _, _ in plan.owing}
+    receipt_ids = {item.receipt_id for item, _, _ in (*plan.owing, *plan.confirming)}
     found = connection.execute(_EVENT_IDS, {"receipt_ids": list(receipt_ids)})
     event_ids = {(receipt_id, ordinal): event_id for receipt_id, ordinal, event_id in found}
-    owed.enqueue_for_status(
-        connection,
-        [
-            owed.StatusChange(
-                provider=item.provider,
-                document_fk=documents[item.provider.name, document_key(item.events[ordinal].document_id)].id,
-                event_fk=event_ids[item.receipt_id, ordinal],
-                status=status,
-            )
-            for item, ordinal, status in plan.owing
-        ],
-        now=now,
-        policy=policy,
-    )
+
+    def change(item: ReadEntry, ordinal: int, status: DocumentStatus) -> owed.StatusChange:
+        event = item.events[ordinal]
+        document = documents[item.provider.name, document_key(event.document_id)]
+        return owed.StatusChange(
+            provider=item.provider,
+            document_fk=document.id,
+            event_fk=event_ids[item.receipt_id, ordinal],
+            status=status,
+            confirmation=event.confirmation,
+        )
+
+    owed.enqueue_for_status(connection, list(starmap(change, plan.owing)), now=now, policy=policy)
+    owed.enqueue_confirmations(connection, list(starmap(change, plan.confirming)), now=now)
 
 
 def _lock_documents(

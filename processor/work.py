@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
 from processor import outbox, owed
+from processor.converse import ask_in_memory, converse
 from processor.destinations._base import Destination, Parcel, Sending, Step, Subject
 from processor.download import StoredFile, fetch_files
 from processor.leasing import Leased
@@ -58,21 +60,17 @@ class Worker:
             Task.DELIVER: self._deliver,
             Task.ADVANCE: self._advance,
             Task.MIRROR: self._tell_mirror,
+            Task.CONFIRM: self._confirm,
         }
         return await doing[leased.task](leased, facts)
 
     async def _fetch(self, leased: Leased, facts: DocumentFacts) -> Note:
-        provider = self.providers.get(facts.provider)
-        if provider is None:
-            raise WaitingError(
-                f"provider {facts.provider} is not configured: add [providers.{facts.provider}]"
-            )
+        provider = self._provider(facts)
         day = self.spool.files / self.spool.clock.today().isoformat()
         folder = day / provider.name
         await asyncio.to_thread(_make_folders, day, folder)
-        view = DocumentView(facts.document_id, facts.refs, facts.learned)
         stored = await fetch_files(
-            provider, view, self.outsides[provider.name], folder, max_file_bytes=self.max_file_bytes
+            provider, _view(facts), self.outsides[provider.name], folder, max_file_bytes=self.max_file_bytes
         )
         files = [_new_file(file, self.spool.files) for file in stored]
 
@@ -136,6 +134,12 @@ class Worker:
             )
         return self._finish(leased)
 
+    async def _confirm(self, leased: Leased, facts: DocumentFacts) -> Note:
+        provider = self._provider(facts)
+        outside = self.outsides[provider.name]
+        await converse(provider.confirm(_view(facts), leased.details), partial(ask_in_memory, outside))
+        return self._finish(leased)
+
     def forget_files(self, paths: Iterable[str]) -> None:
         """Delete files under `files/` that every destination has."""
         with unavailable("delete a delivered file"):
@@ -143,6 +147,14 @@ class Worker:
                 (self.spool.files / path).unlink(missing_ok=True)
 
     # Pieces
+
+    def _provider(self, facts: DocumentFacts) -> AnyProvider:
+        provider = self.providers.get(facts.provider)
+        if provider is None:
+            raise WaitingError(
+                f"provider {facts.provider} is not configured: add [providers.{facts.provider}]"
+            )
+        return provider
 
     def _destination(self, leased: Leased) -> Destination:
         destination = self.destinations.get(leased.destination)
@@ -219,6 +231,10 @@ class Worker:
 
 async def _nothing_to_note() -> None:
     """A repeatable effect needs no mark before it."""
+
+
+def _view(facts: DocumentFacts) -> DocumentView:
+    return DocumentView(facts.document_id, facts.refs, facts.learned)
 
 
 def _subject(leased: Leased, facts: DocumentFacts) -> Subject:

@@ -14,6 +14,7 @@ SignspoolError
 │   ├── NotReadyError             the provider has not finished the file
 │   └── NoAnswerError             sent, and what became of it is unknown
 ├── WaitingError                a person or the application has to say something first: nobody is charged
+│   └── AccessError               our own key is not accepted: nothing is asked there any more until it is
 ├── HeldError                   repeating might do the thing twice: a person decides
 ├── LeaseLostError              another process has taken the work over: leave it alone
 └── UnavailableError            our own means are gone: stop taking work, charge nobody, log once
@@ -116,6 +117,10 @@ class NoAnswerError(TransientError):
 
 class WaitingError(SignspoolError):
     """Something has to be said first, by a person or by the application that sent the document."""
+
+
+class AccessError(WaitingError):
+    """The other side does not accept our own key or certificate, whatever is asked: a person mends that."""
 
 
 class HeldError(SignspoolError):

@@ -113,7 +113,8 @@ class Event:
     """One thing that one callback says about one document.
 
     `action` is the provider's own word. `key` tells whether two callbacks of one document say the same
-    thing. `learned` holds provider references that the callback itself carries.
+    thing. `learned` holds provider references that the callback itself carries. `confirmation` is not empty
+    when the provider wants to be told that the event is recorded; it is handed to `Provider.confirm`.
     """
 
     document_id: str
@@ -123,3 +124,4 @@ class Event:
     occurred_at: datetime | None = None
     message: str = ""
     learned: dict[str, str] = field(default_factory=dict)
+    confirmation: dict[str, str] = field(default_factory=dict)

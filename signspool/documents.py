@@ -202,12 +202,13 @@ def register_document(
     """
     from processor.documents import Registration, check_registration, register  # noqa: PLC0415
     from shared.clock import utc_now  # noqa: PLC0415
+    from shared.settings import build_providers  # noqa: PLC0415
 
     settings = settings_of(context, config)
     registration = Registration(provider, document_id, _pairs("--ref", refs), _pairs("--dms", dms))
     check_registration(registration)
     with database_of(settings) as database, database.transaction() as connection:
-        result = register(connection, registration, utc_now())
+        result = register(connection, registration, utc_now(), build_providers(settings))
     say(f"{provider} {shortened(document_id)}: {result}")
 
 
@@ -250,6 +251,7 @@ def import_documents(
     """
     from processor.operator import register_all  # noqa: PLC0415
     from shared.clock import utc_now  # noqa: PLC0415
+    from shared.settings import build_providers  # noqa: PLC0415
     from signspool.registrations import Format, read_sheet  # noqa: PLC0415
 
     settings = settings_of(context, config)
@@ -262,7 +264,7 @@ def import_documents(
     counts = {"lines": len(sheet.registrations), "new": 0, "changed": 0, "unchanged": 0}
     if not dry_run:
         with database_of(settings) as database:
-            counts |= register_all(database, sheet.registrations, utc_now())
+            counts |= register_all(database, sheet.registrations, utc_now(), build_providers(settings))
     if as_json:
         print_json({**counts, "dry_run": dry_run})
     elif dry_run:

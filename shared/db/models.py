@@ -5,6 +5,9 @@ events      what callbacks said, one row an event, for good
 outbox      what is owed because of an event: fetch the signed file, deliver it, advance the workflow, tell
             the company's own table
 files       signed files that were fetched, by digest
+polls       what a provider is asked about from time to time: sessions, processes, queues
+sendings    what was, or may have been, sent out for signature from here
+calls       how many calls to a provider's API were booked in a span of time
 """
 
 from __future__ import annotations
@@ -170,6 +173,7 @@ class Task(StrEnum):
     DELIVER = "deliver"
     ADVANCE = "advance"
     MIRROR = "mirror"
+    CONFIRM = "confirm"
 
 
 class State(StrEnum):
@@ -189,7 +193,8 @@ class State(StrEnum):
 class OutboxRow(Base):
     """One thing that is owed. `key` is its idempotency key; the same thing is never owed twice.
 
-    `sent_at` is set, in a transaction of its own, right before the one request that has the effect.
+    `sent_at` is set, in a transaction of its own, right before the one request that has the effect. `details`
+    is what the event said for this very task.
     """
 
     __tablename__ = "outbox"
@@ -217,6 +222,7 @@ class OutboxRow(Base):
     sent_at: Mapped[datetime | None]
     last_error: Mapped[str] = mapped_column(ExactText)
     remote_reference: Mapped[str] = mapped_column(ExactText)
+    details: Mapped[dict[str, str]] = mapped_column(JSON, server_default="{}")
     created_at: Mapped[datetime]
     done_at: Mapped[datetime | None]
 
@@ -238,3 +244,79 @@ class FileRow(Base):
     path: Mapped[str] = mapped_column(ExactText)
     spool_id: Mapped[str] = mapped_column(String(64))
     fetched_at: Mapped[datetime]
+
+
+class PollRow(Base):
+    """One subject that a provider is asked about. `next_at` is null once it is asked no more.
+
+    `wishes` counts how often somebody wanted it asked at once, so that a wish which comes while it is being
+    asked is not forgotten. `failures` counts those in a row.
+    """
+
+    __tablename__ = "polls"
+    __table_args__ = (
+        UniqueConstraint("provider", "key"),
+        Index("ix_polls_due", "provider", "next_at"),
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    provider: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(ExactText)
+    memory: Mapped[dict[str, str]]
+    next_at: Mapped[datetime | None]
+    asked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    wishes: Mapped[int]
+    failures: Mapped[int]
+    note: Mapped[str] = mapped_column(ExactText)
+    lease_until: Mapped[datetime | None]
+    leased_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class SendingState(StrEnum):
+    """How far a sending has come."""
+
+    INTENDED = "intended"
+    """Nothing that has an effect was sent."""
+    UNKNOWN = "unknown"
+    """It was sent, and the provider may have made something of it."""
+    SENT = "sent"
+    REFUSED = "refused"
+    """The provider wanted none of it; the same reference may be used again."""
+
+
+class SendingRow(Base):
+    """One order. `reference` is the application's own; `fingerprint` is of all that was ordered."""
+
+    __tablename__ = "sendings"
+    __table_args__ = (UniqueConstraint("provider", "reference_key"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    provider: Mapped[str] = mapped_column(String(64))
+    reference_key: Mapped[str] = mapped_column(Text)
+    reference: Mapped[str] = mapped_column(ExactText)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(ExactText)
+    state: Mapped[str] = mapped_column(String(16))
+    envelope_id: Mapped[str] = mapped_column(ExactText)
+    documents: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    last_error: Mapped[str] = mapped_column(ExactText)
+    attempts: Mapped[int]
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
+
+
+class CallRow(Base):
+    """Calls that were booked with a provider's API: those of one account in one span of time."""
+
+    __tablename__ = "calls"
+    __table_args__ = (UniqueConstraint("account", "span", "begins_at"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    account: Mapped[str] = mapped_column(String(80))
+    span: Mapped[str] = mapped_column(String(8))
+    begins_at: Mapped[datetime]
+    calls: Mapped[int]

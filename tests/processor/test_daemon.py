@@ -24,6 +24,7 @@ from processor.retention import Retention
 from processor.settle import Settler
 from shared.errors import DatabaseUnavailableError
 from shared.spool import Entry, Folder, Spool
+from shared.writer import SpoolWriter
 from tests.processor.conftest import Workshop
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,8 @@ def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **ch
         "settler": workshop.settler(),
         "retention": Retention(workshop.spool, {}),
         "lanes": [],
+        "pollers": [],
+        "writer": SpoolWriter(workshop.spool),
         "means": Means(),
         "sweep_seconds": sweep_seconds,
         "grace_seconds": 1.0,

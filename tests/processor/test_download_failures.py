@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from processor.download import StoredFile, _in_thread, _receive
-from shared.errors import NoAnswerError, NotReadyError, PermanentError, TransientError, WaitingError
+from shared.errors import AccessError, NoAnswerError, NotReadyError, PermanentError, TransientError
 from shared.providers._base import (
     Answer,
     DocumentView,
@@ -50,7 +50,7 @@ from tests.processor.fetching import (
     [
         (answering(b""), NotReadyError),
         (answering(b"", 404), NotReadyError),
-        (answering(b"", 401), WaitingError),
+        (answering(b"", 401), AccessError),
         (answering(b"teapot", 418), PermanentError),
         (answering(PDF[:-20]), TransientError),
         (answering(PDF, content_length=str(len(PDF) + 1)), TransientError),

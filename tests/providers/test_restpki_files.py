@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from shared.errors import NotReadyError, PermanentError, SignspoolError, TransientError, WaitingError
+from shared.errors import (
+    AccessError,
+    NotReadyError,
+    PermanentError,
+    SignspoolError,
+    TransientError,
+    WaitingError,
+)
 from shared.providers._base import Answer, DocumentView, FileKind, Into, Request
 from tests.providers.conftest import drive, make_file, make_provider, sample
 
@@ -219,8 +226,8 @@ def test_of_a_cms_signature_the_signed_content_is_fetched_on_request(
 @pytest.mark.parametrize(
     ("status", "body", "error", "words"),
     [
-        (401, b"", WaitingError, "token"),
-        (403, b"", WaitingError, "token"),
+        (401, b"", AccessError, "token"),
+        (403, b"", AccessError, "token"),
         (404, b"<html>", PermanentError, "base_url"),
         (400, b"x", PermanentError, "400"),
         (415, b"", PermanentError, "415"),

@@ -1,0 +1,293 @@
+"""Asks a provider about what is due, spools what it says, and only then notes when to ask again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from processor import polls
+from processor.access import Access
+from processor.breaker import Breaker
+from processor.converse import Sender, ask_in_memory, converse
+from processor.means import Means
+from processor.polls import LeasedPoll
+from shared.backoff import backoff_seconds
+from shared.clock import Clock
+from shared.db.session import Database
+from shared.errors import (
+    AccessError,
+    LeaseLostError,
+    PermanentError,
+    SignspoolError,
+    TransientError,
+    UnavailableError,
+    WaitingError,
+)
+from shared.events import Origin, Trust
+from shared.making import make_entry
+from shared.providers import AnyProvider
+from shared.providers._base import Found, Polled
+from shared.spool import Folder
+from shared.writer import SpoolWriter
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PollSettings:
+    """How a poller works; all in seconds or counts."""
+
+    concurrency: int
+    look_seconds: float
+    lease_seconds: float
+    backoff_base_seconds: float
+    backoff_cap_seconds: float
+    away_pause_seconds: float = 2.0
+    """Between two tries while our own means are gone."""
+
+
+class Poller:
+    """Asks one provider until it is stopped. Its times live in the database."""
+
+    def __init__(
+        self,
+        provider: AnyProvider,
+        *,
+        sender: Sender,
+        writer: SpoolWriter,
+        database: Database,
+        spool_id: str,
+        breaker: Breaker,
+        access: Access,
+        means: Means,
+        settings: PollSettings,
+        clock: Clock,
+    ) -> None:
+        self.name = f"poll:{provider.name}"
+        self.breaker = breaker
+        self._provider = provider
+        self._sender = sender
+        self._writer = writer
+        self._database = database
+        self._spool_id = spool_id
+        self._access = access
+        self._means = means
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._working: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """How much is asked at once."""
+        return self._settings.concurrency
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    def prepare(self, connection: Connection) -> None:
+        """At the start: take over from the process before us, and have asked about what the settings say."""
+        now = self._clock.now()
+        polls.release_leases(connection, self._spool_id)
+        polls.keep(connection, self._provider.name, self._provider.standing_asks(), now)
+        polls.keep_documents(connection, self._provider, now)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ask about what is due until told to stop; what is in hand then goes on, see `drain`."""
+        while not stop.is_set():
+            await self.take()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.look_seconds):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def take(self) -> int:
+        """Begin to ask about what is due, as far as there is room; returns about how much."""
+        room = self._access.allowance(self.breaker.allowance(self.concurrency - len(self._working)))
+        if room <= 0:
+            return 0
+        busy = frozenset(self._working)
+        try:
+            taken = await self._in_database(lambda connection: self._lease(connection, room, busy))
+        except UnavailableError as error:
+            self._means.missed(self.name, error)
+            await asyncio.sleep(self._settings.away_pause_seconds)
+            return 0
+        self._means.found(self.name)
+        for leased in taken:
+            self.breaker.begin()
+            self._access.begin()
+            task = asyncio.create_task(self._do(leased))
+            self._working[leased.id] = task
+            task.add_done_callback(partial(self._finished, leased.id))
+        return len(taken)
+
+    def _lease(self, connection: Connection, room: int, busy: frozenset[int]) -> list[LeasedPoll]:
+        return polls.lease(
+            connection,
+            self._provider.name,
+            room,
+            leased_by=self._spool_id,
+            now=self._clock.now(),
+            lease_seconds=self._settings.lease_seconds,
+            busy=busy,
+        )
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Let what is in hand end within the grace time; the rest is cut off, and asked again later."""
+        if self._working:
+            _, late = await asyncio.wait(set(self._working.values()), timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
+        self._working.pop(row_id, None)
+        self._wake.set()
+
+    # One subject
+
+    async def _do(self, leased: LeasedPoll) -> None:
+        renewal = asyncio.create_task(self._renew_lease(leased))
+        try:
+            try:
+                polled = await self._ask(leased)
+            except SignspoolError as error:
+                await self._judge(leased, error)
+            except Exception as error:
+                log.exception("poll.unexpected", **self._fields(leased))
+                self.breaker.abandoned()
+                await self._put_off(leased, f"unexpected, see the log: {error!r}", None)
+            else:
+                self._accepted()
+                # What is spooled already is noted however long the database takes to come back.
+                await self._note(
+                    leased, lambda connection: polls.finish(connection, leased, polled, self._clock.now())
+                )
+                log.info(
+                    "poll.done",
+                    found=len(polled.found),
+                    again_seconds=polled.again_seconds,
+                    **self._fields(leased),
+                )
+        except LeaseLostError as error:
+            log.warning("poll.lease_lost", reason=str(error), **self._fields(leased))
+        finally:
+            renewal.cancel()
+            self._means.found(self._part(leased))
+
+    async def _ask(self, leased: LeasedPoll) -> Polled:
+        polled = await converse(self._provider.poll(leased.view), partial(ask_in_memory, self._sender))
+        for found in polled.found:
+            await self._spool(found)
+        return polled
+
+    async def _spool(self, found: Found) -> None:
+        made = make_entry(
+            self._provider,
+            found.head,
+            found.payload,
+            received_at=self._clock.local(),
+            origin=Origin.POLL,
+            # It came over a connection that we opened, from the host in our settings, with our own key.
+            trust=Trust.PROVEN,
+            content_type=found.content_type,
+        )
+        await self._writer.write(Folder.SPOOL, made.entry, made.content)
+        log.info(
+            "poll.spooled", provider=self._provider.name, receipt=made.receipt_id, bytes=len(found.payload)
+        )
+
+    async def _judge(self, leased: LeasedPoll, error: SignspoolError) -> None:
+        """Decide what a failure leads to."""
+        match error:
+            case UnavailableError():
+                self.breaker.abandoned()
+                self._means.missed(self._part(leased), error)
+                await asyncio.sleep(self._settings.away_pause_seconds)
+                await self._note(leased, lambda connection: polls.give_back(connection, leased))
+            case AccessError():
+                self.breaker.abandoned()
+                self._access.refused(error)
+                await self._note(leased, lambda connection: polls.give_back(connection, leased))
+            case TransientError():
+                asked_seconds = error.retry_after_seconds
+                if self.breaker.failed(min(asked_seconds or 0.0, self._settings.backoff_cap_seconds)):
+                    log.error("lane.broken", lane=self.name, error=str(error))
+                await self._put_off(leased, str(error), asked_seconds)
+            case PermanentError() | WaitingError():
+                # The provider answered, about this one subject.
+                self._accepted()
+                log.error("poll.failed", reason=str(error), **self._fields(leased))
+                await self._put_off(leased, str(error), self._settings.backoff_cap_seconds)
+            case _:
+                self.breaker.abandoned()
+                log.error("poll.failed", reason=str(error), **self._fields(leased))
+                await self._put_off(leased, str(error), None)
+
+    def _accepted(self) -> None:
+        self._access.accepted()
+        if self.breaker.succeeded():
+            log.info("lane.mended", lane=self.name)
+
+    async def _put_off(self, leased: LeasedPoll, reason: str, asked_seconds: float | None) -> None:
+        delay = backoff_seconds(
+            leased.failures + 1,
+            base_seconds=self._settings.backoff_base_seconds,
+            cap_seconds=self._settings.backoff_cap_seconds,
+        )
+        delay = max(delay, asked_seconds or 0.0)
+        log.warning("poll.retry", error=reason, in_seconds=round(delay, 1), **self._fields(leased))
+        await self._note(
+            leased,
+            lambda connection: polls.put_off(
+                connection, leased, reason, now=self._clock.now(), delay_seconds=delay
+            ),
+        )
+
+    async def _note(self, leased: LeasedPoll, act: Callable[[Connection], None]) -> None:
+        """Write down how it ended, for as long as it takes the database to come back."""
+        part = self._part(leased)
+        while True:
+            try:
+                await self._in_database(act)
+            except UnavailableError as error:
+                self._means.missed(part, error)
+                await asyncio.sleep(self._settings.away_pause_seconds)
+            else:
+                self._means.found(part)
+                return
+
+    async def _renew_lease(self, leased: LeasedPoll) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+            with contextlib.suppress(UnavailableError):
+                # Whoever notes the end hears of an outage too, and says so.
+                await self._in_database(self._renewal(leased))
+
+    def _renewal(self, leased: LeasedPoll) -> Callable[[Connection], None]:
+        return lambda connection: polls.renew(
+            connection, leased, now=self._clock.now(), lease_seconds=self._settings.lease_seconds
+        )
+
+    async def _in_database(self, act: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._database.transaction() as connection:
+                return act(connection)
+
+        return await asyncio.to_thread(run)
+
+    def _part(self, leased: LeasedPoll) -> str:
+        return f"{self.name} {leased.id}"
+
+    def _fields(self, leased: LeasedPoll) -> dict[str, object]:
+        return {"provider": self._provider.name, "poll": leased.id}

@@ -1,0 +1,428 @@
+"""Asking a provider: what it says is spooled first, its times live in the database, and nobody asks twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+import structlog
+from sqlalchemy import select, update
+
+from processor import polls
+from processor.access import Access
+from processor.breaker import Breaker
+from processor.means import Means
+from processor.poll import Poller, PollSettings
+from processor.reading import Reader
+from shared.db.models import OutboxRow, PollRow, Task
+from shared.errors import AccessError, TransientError
+from shared.events import DocumentStatus, Event, EventType, Origin, Trust
+from shared.making import make_entry
+from shared.providers._base import (
+    Answer,
+    Ask,
+    Callback,
+    DocumentView,
+    Found,
+    Head,
+    Polled,
+    PollView,
+    Proof,
+    Provider,
+    ProviderSettings,
+    Request,
+    SignedFiles,
+    Steps,
+)
+from shared.record import parse_record
+from shared.spool import Entry, Folder
+from shared.writer import SpoolWriter
+from tests.processor.conftest import Workshop
+
+A_DAY_SECONDS = 86_400.0
+NAME = "asked"
+
+
+class AskedProvider(Provider[ProviderSettings]):
+    """Is asked about sessions once a day until they end; its answer is `{"status": ...}`."""
+
+    title = "Asked"
+    number = 77
+    event_types: ClassVar[Mapping[str, EventType]] = {
+        "SIGNED": EventType.COMPLETED,
+        "CANCELLED": EventType.CANCELLED,
+    }
+    Settings = ProviderSettings
+    polls = True
+    about_documents = False
+
+    def why_closed(self) -> str | None:
+        return None
+
+    def authenticate(self, callback: Callback) -> Proof:
+        return Proof(Trust.OPEN)
+
+    def callback_id(self, callback: Callback) -> Head:
+        return Head(str(callback.json["id"]), str(callback.json["status"]))
+
+    @property
+    def origins(self) -> frozenset[str]:
+        return frozenset()
+
+    def signed_file(self, document: DocumentView) -> SignedFiles:
+        yield from ()
+        return []
+
+    def parse(self, head: Head, callback: Callback) -> list[Event]:
+        if callback.origin is Origin.RETURN:
+            return []
+        event = self.event(head, key=head.action)
+        event.confirmation.update({"word": head.action} if callback.origin is Origin.POLL else {})
+        return [event]
+
+    def asks(self, head: Head, callback: Callback) -> Iterable[Ask]:
+        return [Ask(head.document_id, {"token": "t"})] if callback.origin is Origin.RETURN else []
+
+    def document_ask(self, document: DocumentView) -> Ask | None:
+        return Ask(document.document_id, after_seconds=60) if self.about_documents else None
+
+    def poll(self, view: PollView) -> Steps[Polled]:
+        answer = yield Request("GET", f"https://asked.test/{view.subject}")
+        status = str(json.loads(answer.body)["status"])
+        news = (
+            ()
+            if status in ("PENDING", view.memory.get("status"))
+            else (Found(Head(view.subject, status), answer.body),)
+        )
+        again_seconds = None if status in self.event_types else A_DAY_SECONDS
+        return Polled(again_seconds, news, {**view.memory, "status": status}, note=status)
+
+
+@dataclass
+class Desk:
+    """Answers what is asked: `answers` is what each subject says now, or raises."""
+
+    answers: dict[str, str | Exception]
+    asked: list[str] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
+
+    async def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+    ) -> Answer:
+        subject = url.rpartition("/")[2]
+        self.asked.append(subject)
+        await asyncio.to_thread(self.meanwhile)
+        found = self.answers[subject]
+        if isinstance(found, Exception):
+            raise found
+        return Answer(200, {}, json.dumps({"status": found}).encode())
+
+
+@dataclass
+class Office:
+    """A workshop with a provider that can be asked."""
+
+    workshop: Workshop
+    desk: Desk
+    provider: AskedProvider
+    writer: SpoolWriter
+
+    def begin(self, *asks: Ask) -> None:
+        with self.workshop.database.transaction() as connection:
+            polls.begin(connection, NAME, asks, self.workshop.clock.now())
+
+    def poller(self) -> Poller:
+        """A poller as a new process would have it."""
+        workshop = self.workshop
+        return Poller(
+            self.provider,
+            sender=self.desk,
+            writer=self.writer,
+            database=workshop.database,
+            spool_id=workshop.spool_id,
+            breaker=Breaker(failures=3, pause_seconds=30, monotonic=workshop.time.seconds),
+            access=Access(NAME, pause_seconds=30, monotonic=workshop.time.seconds),
+            means=Means(),
+            settings=PollSettings(4, 1.0, 60.0, 30.0, 3600.0, away_pause_seconds=0.001),
+            clock=workshop.clock,
+        )
+
+    def ask(self, poller: Poller | None = None) -> list[str]:
+        """One round of asking about what is due; returns what was asked."""
+
+        async def round_() -> None:
+            asker = poller or self.poller()
+            await asker.take()
+            await asker.drain(10)
+
+        before = len(self.desk.asked)
+        asyncio.run(round_())
+        return self.desk.asked[before:]
+
+    def record(self) -> None:
+        self.workshop.work(reader=Reader(self.workshop.spool, {NAME: self.provider}))
+
+    def row(self, subject: str) -> dict[str, Any]:
+        with self.workshop.database.transaction() as connection:
+            [row] = [row for row in polls.listing(connection, NAME, 100) if row["subject"] == subject]
+            return row
+
+    def spooled(self) -> list[Entry]:
+        return list(self.workshop.spool.entries(Folder.SPOOL))
+
+    def come_back(self, subject: str) -> Entry:
+        """A browser returns, as the door spools it."""
+        made = make_entry(
+            self.provider,
+            Head(subject, "returned"),
+            b'{"session": "x"}',
+            received_at=self.workshop.clock.local(),
+            origin=Origin.RETURN,
+            trust=Trust.CLAIMED,
+        )
+        return self.workshop.lay(made.entry, made.content)
+
+
+@pytest.fixture
+def office(workshop: Workshop) -> Iterator[Office]:
+    writer = SpoolWriter(workshop.spool)
+    writer.start()
+    yield Office(workshop, Desk({}), AskedProvider(NAME, ProviderSettings()), writer)
+    writer.close()
+
+
+def test_what_it_says_is_spooled_byte_for_byte_and_takes_the_one_road(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "SIGNED"}
+    office.ask()
+    [entry] = office.spooled()
+    record = parse_record(office.workshop.spool.read(Folder.SPOOL, entry))
+    assert record.receipt is not None
+    assert (record.receipt.origin, record.receipt.trust) == (Origin.POLL, Trust.PROVEN)
+    assert (record.document_id, record.action) == ("s1", "SIGNED")
+    assert record.payload == b'{"status": "SIGNED"}'
+    office.record()
+    shown = office.workshop.show("s1", NAME)
+    assert shown["status"] == "completed"
+    assert [event["origin"] for event in shown["events"]] == ["poll"]
+
+
+def test_it_is_asked_again_when_it_said_and_never_after_its_end_also_by_a_new_process(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "PENDING"}
+    assert office.ask() == ["s1"]
+    assert office.ask() == []
+    office.workshop.time.pass_seconds(A_DAY_SECONDS - 1)
+    assert office.ask() == []
+    office.workshop.time.pass_seconds(1)
+    office.desk.answers = {"s1": "SIGNED"}
+    assert office.ask() == ["s1"]
+    office.workshop.time.pass_seconds(10 * A_DAY_SECONDS)
+    assert office.ask() == []
+    assert office.row("s1")["next_at"] is None
+
+
+def test_what_cannot_be_spooled_is_asked_again_and_not_taken_for_said(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "SIGNED"}
+    office.writer.close()
+    assert office.ask() == ["s1"]
+    assert office.spooled() == []
+    office.writer = SpoolWriter(office.workshop.spool)
+    office.writer.start()
+    assert office.ask() == ["s1"]
+    assert len(office.spooled()) == 1
+
+
+def test_said_twice_it_counts_once(office: Office) -> None:
+    """The process died between spooling the answer and noting it."""
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "SIGNED"}
+    office.ask()
+    with office.workshop.database.transaction() as connection:
+        connection.execute(update(PollRow).values(next_at=office.workshop.clock.now(), memory={}))
+    office.ask()
+    office.record()
+    outcomes = [event["outcome"] for event in office.workshop.show("s1", NAME)["events"]]
+    assert outcomes == ["applied", "repeated"]
+
+
+def test_a_browser_that_returns_has_it_asked_at_once_and_claims_nothing(office: Office) -> None:
+    office.begin(Ask("s1", {"from": "sending"}))
+    office.desk.answers = {"s1": "PENDING"}
+    office.ask()
+    entry = office.come_back("s1")
+    office.record()
+    assert office.workshop.folder_of(entry) is Folder.DONE
+    with office.workshop.database.transaction() as connection:
+        assert connection.scalar(select(PollRow.memory)) == {
+            "from": "sending",
+            "status": "PENDING",
+            "token": "t",
+        }
+    assert office.ask() == ["s1"]
+
+
+def test_a_wish_that_comes_while_it_is_being_asked_is_not_forgotten(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "PENDING"}
+    office.desk.meanwhile = lambda: office.begin(Ask("s1", {"token": "new"}))
+    assert office.ask() == ["s1"]
+    office.desk.meanwhile = lambda: None
+    assert office.ask() == ["s1"]
+    assert office.ask() == []
+    with office.workshop.database.transaction() as connection:
+        assert connection.scalar(select(PollRow.memory)) == {"token": "new", "status": "PENDING"}
+
+
+def test_nobody_asks_about_what_another_asks_about(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "PENDING"}
+    second: list[list[str]] = []
+
+    def look() -> None:
+        office.desk.meanwhile = lambda: None
+        with office.workshop.database.transaction() as connection:
+            now = office.workshop.clock.now()
+            taken = polls.lease(connection, NAME, 9, leased_by="other", now=now, lease_seconds=60)
+            second.append([leased.view.subject for leased in taken])
+
+    office.desk.meanwhile = look
+    assert office.ask() == ["s1"]
+    assert second == [[]]
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_the_first_changes_nothing_any_more(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "PENDING"}
+
+    def take_over() -> None:
+        with office.workshop.database.transaction() as connection:
+            later = office.workshop.clock.now() + timedelta(seconds=61)
+            [taken] = polls.lease(connection, NAME, 9, leased_by="other", now=later, lease_seconds=60)
+            assert taken.view.subject == "s1"
+
+    office.desk.meanwhile = take_over
+    office.ask()
+    assert office.row("s1")["asked_at"] is None
+    with office.workshop.database.transaction() as connection:
+        assert connection.scalar(select(PollRow.leased_by)) == "other"
+
+
+def test_what_fails_waits_longer_each_time_and_as_long_as_was_asked_for(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": TransientError("busy")}
+    waits = []
+    for _ in range(3):
+        # Each time by a new process, whose breaker knows of nothing.
+        assert office.ask() == ["s1"]
+        waits.append((office.row("s1")["next_at"] - office.workshop.clock.now()).total_seconds())
+        office.workshop.time.pass_seconds(waits[-1])
+    assert waits[0] < waits[1] < waits[2]
+    office.desk.answers = {"s1": TransientError("busy", retry_after_seconds=7777)}
+    office.ask()
+    row = office.row("s1")
+    assert (row["next_at"] - office.workshop.clock.now()).total_seconds() == 7777
+    assert (row["failures"], row["note"]) == (4, "busy")
+
+
+def test_a_refused_key_is_one_alarm_and_nothing_is_asked_but_a_trial(office: Office) -> None:
+    office.begin(*(Ask(f"s{number}") for number in range(9)))
+    office.desk.answers = {f"s{number}": AccessError("401: set token") for number in range(9)}
+    poller = office.poller()
+    with structlog.testing.capture_logs() as lines:
+        first = len(office.ask(poller))
+        rounds = []
+        for _ in range(4):
+            rounds.append(len(office.ask(poller)))
+            office.workshop.time.pass_seconds(30)
+    assert first == 4
+    # A trial after thirty seconds, the next after twice as long.
+    assert rounds == [0, 1, 0, 1]
+    assert [line["event"] for line in lines].count("provider.refuses_us") == 1
+    assert all(office.row(f"s{number}")["failures"] == 0 for number in range(9))
+    office.desk.answers = dict.fromkeys(office.desk.answers, "PENDING")
+    office.workshop.time.pass_seconds(300)
+    with structlog.testing.capture_logs() as lines:
+        assert len(office.ask(poller)) == 1
+        assert len(office.ask(poller)) == 4
+    assert [line["event"] for line in lines].count("provider.accepts_us") == 1
+
+
+def test_what_expires_soonest_is_asked_first(office: Office) -> None:
+    now = office.workshop.clock.now()
+    office.begin(
+        Ask("never"),
+        *(Ask(f"in {days} days", expires_at=now + timedelta(days=days)) for days in (9, 2, 30, 4)),
+    )
+    with office.workshop.database.transaction() as connection:
+        taken = polls.lease(connection, NAME, 5, leased_by="x", now=now, lease_seconds=60)
+    subjects = [leased.view.subject for leased in taken]
+    assert subjects == ["in 2 days", "in 4 days", "in 9 days", "in 30 days", "never"]
+
+
+def test_an_unknown_error_in_one_answer_harms_no_other(office: Office) -> None:
+    office.begin(Ask("bad"), Ask("good"))
+    office.desk.answers = {"bad": "PENDING", "good": "SIGNED"}
+    office.desk.answers["bad"] = ValueError("no JSON")
+    office.ask()
+    assert [entry.name.partition("_")[0] for entry in office.spooled()] == ["good"]
+    assert office.row("bad")["failures"] == 1
+    assert "unexpected" in office.row("bad")["note"]
+
+
+def test_documents_that_are_not_over_are_asked_about_from_the_start_on(office: Office) -> None:
+    office.provider.about_documents = True
+    for document_id, action in (("open", "odd"), ("over", "SIGNED")):
+        made = make_entry(
+            office.provider,
+            Head(document_id, action),
+            json.dumps({"id": document_id, "status": action}).encode(),
+            received_at=office.workshop.clock.local(),
+            origin=Origin.CALLBACK,
+            trust=Trust.OPEN,
+        )
+        office.workshop.lay(made.entry, made.content)
+    office.provider.about_documents = False
+    office.record()
+    office.provider.about_documents = True
+    with office.workshop.database.transaction() as connection:
+        office.poller().prepare(connection)
+        assert [row["subject"] for row in polls.listing(connection, NAME, 9)] == ["open"]
+
+
+def test_strangers_cannot_fill_the_table_and_what_is_known_is_asked_all_the_same(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polls, "_MOST_OPEN_WISHES", 3)
+    office.begin(Ask("known"))
+    office.desk.answers = {"known": "PENDING"}
+    office.ask()
+    for subject in ("a", "b", "c", "d", "known"):
+        office.come_back(subject)
+    office.record()
+    with office.workshop.database.transaction() as connection:
+        rows = polls.listing(connection, NAME, 9)
+    assert {row["subject"] for row in rows} == {"a", "b", "c", "known"}
+    assert office.row("known")["next_at"] <= office.workshop.clock.now()
+
+
+def test_each_telling_is_confirmed_once_it_is_recorded(office: Office) -> None:
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": "CANCELLED"}
+    office.ask()
+    office.record()
+    with office.workshop.database.transaction() as connection:
+        connection.execute(update(PollRow).values(next_at=office.workshop.clock.now(), memory={}))
+    office.ask()
+    office.record()
+    with office.workshop.database.transaction() as connection:
+        rows = connection.execute(select(OutboxRow.task, OutboxRow.details, OutboxRow.status)).all()
+    assert [tuple(row) for row in rows] == [
+        (Task.CONFIRM, {"word": "CANCELLED"}, DocumentStatus.CANCELLED)
+    ] * 2
