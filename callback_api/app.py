@@ -21,6 +21,7 @@ from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
 from callback_api.openapi import describe
 from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
+from callback_api.returns import RETURN_PATHS, ReturnRoute
 from callback_api.routes import CALLBACK_ADDRESSES, CALLBACK_METHODS, AliveRoute, CallbackRoute, ReadyRoute
 from shared import logs
 from shared.clock import Clock
@@ -59,15 +60,24 @@ def create_app(
         max_per_day=settings.spool.refused_max_per_day,
     )
     retry_after_seconds = settings.api.retry_after
+    admission = Admission(settings.api.max_requests, settings.api.max_in_hand)
     callbacks = CallbackRoute(
         providers=providers,
         writer=writer,
         guard=guard,
         copies=copies,
         clock=clock,
-        admission=Admission(settings.api.max_requests, settings.api.max_in_hand),
+        admission=admission,
         max_body_bytes=settings.api.max_body,
         body_seconds=settings.api.body_timeout,
+        retry_after_seconds=retry_after_seconds,
+    )
+    returns = ReturnRoute(
+        providers=providers,
+        writer=writer,
+        guard=guard,
+        clock=clock,
+        admission=admission,
         retry_after_seconds=retry_after_seconds,
     )
     app = _Door(
@@ -83,13 +93,14 @@ def create_app(
         exception_handlers={HTTPException: _not_served},
     )
     routes = [Route(address, callbacks, methods=CALLBACK_METHODS) for address in CALLBACK_ADDRESSES]
+    routes += [Route(path, returns, methods=["GET", "HEAD"]) for path in RETURN_PATHS]
     routes += [
         Route("/healthz", AliveRoute(), methods=["GET"]),
         Route("/readyz", ReadyRoute(guard, retry_after_seconds), methods=["GET"]),
     ]
     # Callbacks come first, also in the order in which paths are compared.
     app.router.routes[:0] = routes
-    document = describe(sorted(providers), settings.api.max_body)
+    document = describe(providers, settings.api.max_body)
     app.openapi = lambda: document  # type: ignore[method-assign]
     return app
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from callback_api.responses import PROBLEM_TYPE, PROBLEMS, MethodNotAllowedError, TooSlowError
+from callback_api.returns import RETURN_PATHS
 from callback_api.routes import CALLBACK_PATHS
 from shared.errors import (
     NotProvenError,
@@ -13,6 +15,8 @@ from shared.errors import (
     UnknownProviderError,
     UnusableBodyError,
 )
+from shared.providers import AnyProvider
+from shared.providers._base import ReturnSettings
 
 _SCHEMAS: dict[str, Any] = {
     "Accepted": {
@@ -43,16 +47,25 @@ _SCHEMAS: dict[str, Any] = {
 }
 
 
-def describe(provider_names: list[str], max_body_bytes: int) -> dict[str, Any]:
+def describe(providers: Mapping[str, AnyProvider], max_body_bytes: int) -> dict[str, Any]:
     """The document that `/openapi.json` serves."""
     paths: dict[str, Any] = {}
     for path in CALLBACK_PATHS:
         place = "callback" if path == CALLBACK_PATHS[0] else "callback_prefixed"
-        parameter = _provider_parameter(provider_names)
+        parameter = _provider_parameter("Who sends the callback", sorted(providers))
         paths[path] = {
             "post": _callback(place, parameter, max_body_bytes),
             "get": _handshake(f"{place}_handshake", parameter),
             "head": _handshake(f"{place}_probe", parameter, content=False),
+        }
+    returning = sorted(
+        name for name, provider in providers.items() if isinstance(provider.settings, ReturnSettings)
+    )
+    for path in RETURN_PATHS if returning else ():
+        place = "return" if path == RETURN_PATHS[0] else "return_prefixed"
+        paths[path] = {
+            "get": _return(place, returning),
+            "head": _return(f"{place}_probe", returning),
         }
     paths["/healthz"] = {"get": _health("healthz", "The process lives")}
     paths["/readyz"] = {
@@ -70,12 +83,39 @@ def describe(provider_names: list[str], max_body_bytes: int) -> dict[str, Any]:
     }
 
 
-def _provider_parameter(names: list[str]) -> dict[str, Any]:
+def _return(operation_id: str, names: list[str]) -> dict[str, Any]:
+    words = {"text/html": {"schema": {"type": "string"}}}
+    page = {
+        "name": "page",
+        "in": "query",
+        "required": False,
+        "description": "Name of one of the pages that the settings list; the usual one without it.",
+        "schema": {"type": "string"},
+    }
+    return {
+        "operationId": operation_id,
+        "summary": "Take a browser that comes back from the provider's pages",
+        "description": "It proves nothing: the provider is asked. Further parameters are those of the "
+        "provider, and your own, which are passed on to the page.",
+        "parameters": [_provider_parameter("From whom the browser comes", names), page],
+        "responses": {
+            "200": {"description": "No page is configured: a few words", "content": words},
+            "303": {
+                "description": "On to the page of your application",
+                "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+            },
+            "503": {"description": "Cannot be stored now: a few words", "content": words},
+            **_problems(UnknownProviderError),
+        },
+    }
+
+
+def _provider_parameter(whose: str, names: list[str]) -> dict[str, Any]:
     return {
         "name": "provider",
         "in": "query",
         "required": True,
-        "description": "Who sends the callback; the first of several counts.",
+        "description": f"{whose}; the first of several counts.",
         "schema": {"type": "string", "enum": names},
     }
 

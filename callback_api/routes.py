@@ -89,7 +89,7 @@ class CallbackRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its first byte to the answer."""
         course = _Course(time.perf_counter())
-        headers = _headers(scope)
+        headers = headers_of(scope)
         body = Body(receive, headers.get("content-length", ""), self._max_body_bytes, self._body_seconds)
         try:
             if scope["method"] == "POST":
@@ -118,7 +118,7 @@ class CallbackRoute:
     async def _take(
         self, scope: Scope, headers: dict[str, str], body: Body, place: Place, course: _Course
     ) -> Reply:
-        query = _query(scope)
+        query = query_of(scope)
         provider = self._provider(query)
         course.provider = provider.name
         if self._guard.reason is not None:
@@ -126,7 +126,7 @@ class CallbackRoute:
         content = await body.read(place)
         course.size_bytes = len(content)
         received_at = self._clock.local()
-        callback = Callback(content, headers, query, _address(scope), received_at)
+        callback = Callback(content, headers, query, address_of(scope), received_at)
         try:
             stored = await self._accept(provider, callback)
         except RefusedError as error:
@@ -144,9 +144,9 @@ class CallbackRoute:
         return await asyncio.to_thread(accept, provider, callback, callback.received_at)
 
     def _handshake(self, scope: Scope, headers: dict[str, str]) -> Reply:
-        query = _query(scope)
+        query = query_of(scope)
         provider = self._provider(query)
-        answer = provider.handshake(Callback(b"", headers, query, _address(scope), self._clock.local()))
+        answer = provider.handshake(Callback(b"", headers, query, address_of(scope), self._clock.local()))
         return reply(answer.status, answer.body or b"", answer.media_type, answer.headers)
 
     def _provider(self, query: Mapping[str, str]) -> AnyProvider:
@@ -209,7 +209,7 @@ class ReadyRoute:
         await answer.send(send, head_only=scope["method"] == "HEAD")
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def headers_of(scope: Scope) -> dict[str, str]:
     """Header values by lower-case name, without the white space around them; the first of a name counts."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -217,7 +217,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def _query(scope: Scope) -> Mapping[str, str]:
+def query_of(scope: Scope) -> Mapping[str, str]:
     """Query parameters; the first of a name counts."""
     query_string: bytes = scope["query_string"]
     return _parsed_query(query_string) if len(query_string) <= 256 else _parse_query(query_string)
@@ -233,6 +233,6 @@ def _parse_query(query_string: bytes) -> Mapping[str, str]:
 _parsed_query = lru_cache(MAX_KNOWN_QUERIES)(_parse_query)
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
     client = scope.get("client")
     return str(client[0]) if client else ""

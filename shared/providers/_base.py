@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 
 from shared.errors import UnusableBodyError, UsageError
 from shared.events import Event, EventType
@@ -74,6 +74,7 @@ __all__ = [
     "Provider",
     "ProviderSettings",
     "Request",
+    "ReturnSettings",
     "Returned",
     "SendOptions",
     "Sent",
@@ -110,6 +111,25 @@ class ProviderSettings(BaseModel):
     )
 
 
+class ReturnSettings(ProviderSettings):
+    """Settings of a provider from whose pages browsers come back."""
+
+    return_page: HttpUrl | None = Field(
+        default=None,
+        description="page of your application to which a browser that comes back is sent on; "
+        "without one it is shown a few words",
+        examples=["https://app.example.com/signed"],
+    )
+    return_pages: dict[str, HttpUrl] = Field(
+        default_factory=dict,
+        description="further such pages by name, chosen by the parameter page=NAME of the return address",
+    )
+
+    def page_for(self, name: str) -> HttpUrl | None:
+        """The page of a name, else the usual one."""
+        return self.return_pages.get(name, self.return_page)
+
+
 S = TypeVar("S", bound=ProviderSettings)
 
 
@@ -130,8 +150,6 @@ class Provider(ABC, Generic[S]):
     """Request headers that go into the receipt; never one that can carry a secret."""
     kept_query: ClassVar[frozenset[str]] = frozenset()
     """Query parameters that go into the receipt."""
-    takes_returns: ClassVar[bool] = False
-    """Whether browsers come back from its pages."""
     polls: ClassVar[bool] = False
     """Whether it can be asked."""
     Options: ClassVar[type[SendOptions] | None] = None
@@ -228,7 +246,7 @@ class Provider(ABC, Generic[S]):
     # What we begin ourselves
 
     def returned(self, callback: Callback) -> Returned:
-        """What a browser that comes back brings in its query.
+        """What a browser that comes back brings in its query, if the settings are `ReturnSettings`.
 
         Raises:
             UnusableBodyError: nothing that could be asked about; the person is sent on all the same.
