@@ -48,14 +48,10 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     database = Database(settings.database_url, silence_seconds=_SILENCE_SECONDS)
     mirror = _mirror(settings)
     providers = build_providers(settings)
-    make_outside = partial(
-        Outside,
-        connect_timeout_seconds=settings.processor.connect_timeout,
-        read_timeout_seconds=settings.processor.read_timeout,
-        total_timeout_seconds=settings.processor.total_timeout,
+    outsides = {name: outside_of(provider, settings) for name, provider in providers.items()}
+    destinations = build_destinations(
+        settings.destinations, outside_factory=_outside_factory(settings), clock=clock
     )
-    outsides = {name: make_outside(name, origins=provider.origins) for name, provider in providers.items()}
-    destinations = build_destinations(settings.destinations, outside_factory=make_outside, clock=clock)
     try:
         yield _daemon(
             settings,
@@ -75,6 +71,20 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
         if mirror is not None:
             mirror.close()
         database.close()
+
+
+def outside_of(provider: AnyProvider, settings: Settings) -> Outside:
+    """The sender of requests to a provider."""
+    return _outside_factory(settings)(provider.name, origins=provider.origins)
+
+
+def _outside_factory(settings: Settings) -> partial[Outside]:
+    return partial(
+        Outside,
+        connect_timeout_seconds=settings.processor.connect_timeout,
+        read_timeout_seconds=settings.processor.read_timeout,
+        total_timeout_seconds=settings.processor.total_timeout,
+    )
 
 
 def _daemon(

@@ -13,11 +13,14 @@ from shared.errors import UsageError
 from shared.events import DocumentStatus
 from signspool.context import Config, Json, Limit, database_of, new_group, settings_of
 from signspool.output import complain, count_text, print_json, print_table, say, shortened
+from signspool.sending import cancel_command, send_command
 
 _MESSAGE_LENGTH = 1000
 """What a provider tells with an event may be of any length, and is for reading."""
 
 group = new_group("What is known of documents; register tells of one that was sent out for signature.")
+group.command("send")(send_command)
+group.command("cancel")(cancel_command)
 
 
 @group.command("ls")

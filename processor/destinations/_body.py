@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from processor.destinations._base import Parcel
-from shared.errors import TransientError
-
-# A multiple of three, so that base64 of the pieces is the base64 of the whole.
-_PIECE_BYTES = 3 * 64 * 1024
+from processor.pieces import read_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,51 +49,6 @@ class Body:
                 yield base64.b64encode(piece) if self.in_base64 else piece
         if self.after:
             yield self.after
-
-
-async def expect_file(parcel: Parcel) -> None:
-    """Return when the parcel's file lies on our disk in its full length.
-
-    Raises:
-        TransientError: it does not.
-    """
-    try:
-        size_bytes = (await asyncio.to_thread(parcel.path.stat)).st_size
-    except OSError as error:
-        raise _changed(parcel) from error
-    if size_bytes != parcel.size_bytes:
-        raise _changed(parcel)
-
-
-async def read_pieces(parcel: Parcel) -> AsyncGenerator[bytes]:
-    """The bytes of a parcel's file in pieces, the last one only after the digest of all was found right.
-
-    So a file that was damaged on our disk never arrives whole.
-
-    Raises:
-        TransientError: the file is gone, or is not what was fetched.
-    """
-    digest = hashlib.sha256()
-    try:
-        file = await asyncio.to_thread(parcel.path.open, "rb")
-        try:
-            left_bytes = parcel.size_bytes
-            while left_bytes > 0:
-                piece = await asyncio.to_thread(file.read, min(_PIECE_BYTES, left_bytes))
-                if not piece:
-                    raise _changed(parcel)
-                digest.update(piece)
-                left_bytes -= len(piece)
-                if left_bytes:
-                    yield piece
-            if digest.hexdigest() != parcel.sha256:
-                raise _changed(parcel)
-            if parcel.size_bytes:
-                yield piece
-        finally:
-            file.close()
-    except OSError as error:
-        raise _changed(parcel) from error
 
 
 def raw_body(parcel: Parcel) -> Body:
@@ -152,10 +102,6 @@ def multipart_body(fields: Mapping[str, Any], parcel: Parcel | None, *, file_par
 def field_text(value: Any) -> str:
     """A field's value in a form: a text as it is, a number or truth value as JSON writes it."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _changed(parcel: Parcel) -> TransientError:
-    return TransientError(f"the fetched file {parcel.path.name} was changed or removed on our disk")
 
 
 def _quoted(text: str) -> str:

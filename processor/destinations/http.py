@@ -8,6 +8,7 @@ from processor.destinations import _answers, _body
 from processor.destinations._base import Destination, Parcel, Sending
 from processor.destinations._values import Values, header_value
 from processor.outside import Outside
+from processor.pieces import expect_file
 from shared.errors import NoAnswerError
 from shared.providers._base import Answer
 from shared.settings.destinations import HttpSettings
@@ -37,7 +38,7 @@ class HttpDestination(Destination):
         url = values.url(settings.url)
         body = self._make_body(parcel, values)
         headers = self._headers(parcel, values, body, token)
-        await _body.expect_file(parcel)
+        await expect_file(parcel)
         await sending()
         answer = await self._outside.send(settings.method, url, headers=headers, content=body.content)
         _answers.expect_taken(

@@ -10,6 +10,7 @@ from processor.destinations import _answers, _body
 from processor.destinations._base import Destination, Parcel, Sending, Step
 from processor.destinations._values import Values
 from processor.outside import Outside
+from processor.pieces import expect_file
 from shared.errors import NoAnswerError, PermanentError, TransientError
 from shared.events import DocumentStatus
 from shared.providers._base import Answer
@@ -75,7 +76,7 @@ class SmartshareDestination(Destination):
         what = f"{what} to {self.name}"
         values.require(call.path, call.headers, {} if call.body == "none" else call.fields)
         if parcel is not None:
-            await _body.expect_file(parcel)
+            await expect_file(parcel)
         token = await self._valid_token()
         # Made once before it counts, so that a value that cannot be sent is found while nothing was.
         self._request(call, values.plus(token=token), parcel)
