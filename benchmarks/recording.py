@@ -19,7 +19,7 @@ from benchmarks.servers import scratch_folder
 from processor.assemble import daemon
 from shared import logs
 from shared.db.session import Database
-from shared.settings import load_settings
+from shared.settings import load_settings, secret_values
 from shared.spool import Folder
 
 Turn = Callable[[Ground], float]
@@ -78,7 +78,7 @@ def _run(turn: Turn, place: Ground, answer: Connection) -> None:
 def _our_pass(place: Ground) -> float:
     """What `signspool processor --once` does once it is loaded: from its first look to its end."""
     settings = load_settings(place.config, environ={})
-    logs.configure(settings.log.format, settings.log.level)
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
 
     async def run() -> float:
         async with daemon(settings) as ready:

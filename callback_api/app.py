@@ -19,6 +19,7 @@ from callback_api.admission import Admission
 from callback_api.garbage import collect_seldom
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
+from callback_api.metrics import DoorCounts
 from callback_api.openapi import describe
 from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
 from callback_api.returns import RETURN_PATHS, ReturnRoute
@@ -26,8 +27,9 @@ from callback_api.routes import CALLBACK_ADDRESSES, CALLBACK_METHODS, AliveRoute
 from shared import logs
 from shared.clock import Clock
 from shared.errors import RefusedError, SettingsError
+from shared.metrics.board import Board
 from shared.providers import AnyProvider
-from shared.settings import Settings, build_providers, load_settings
+from shared.settings import Settings, build_providers, load_settings, secret_values
 from shared.spool import Spool
 from shared.writer import SpoolWriter
 
@@ -39,8 +41,11 @@ def create_app(
     *,
     providers: Mapping[str, AnyProvider] | None = None,
     clock: Clock | None = None,
+    board: Board | None = None,
 ) -> FastAPI:
     """The door with these settings; `providers` and `clock` are by default what the settings say.
+
+    It counts on a row of the `board`, which whoever serves the metrics can see.
 
     Raises:
         SettingsError: no provider is configured, or one would have to accept anybody; names each.
@@ -49,7 +54,8 @@ def create_app(
     clock = clock or Clock.in_zone(settings.spool.timezone)
     check_providers(providers)
     spool = Spool(settings.spool.root, clock)
-    writer = SpoolWriter(spool, durable=settings.spool.durability == "full")
+    counts = DoorCounts(board)
+    writer = SpoolWriter(spool, durable=settings.spool.durability == "full", on_group=counts.group)
     guard = Guard(spool, min_free_bytes=settings.spool.min_free)
     copies = RefusedCopies(
         spool,
@@ -68,6 +74,7 @@ def create_app(
         copies=copies,
         clock=clock,
         admission=admission,
+        counts=counts,
         max_body_bytes=settings.api.max_body,
         body_seconds=settings.api.body_timeout,
         retry_after_seconds=retry_after_seconds,
@@ -89,7 +96,7 @@ def create_app(
         openapi_url="/openapi.json",
         # A redirect would be built from the stranger's Host header, and repeat the secret in the query.
         redirect_slashes=False,
-        lifespan=_lifespan(writer, guard, providers),
+        lifespan=_lifespan(writer, guard, providers, lambda: counts.beating(guard, admission)),
         exception_handlers={HTTPException: _not_served},
     )
     routes = [Route(address, callbacks, methods=CALLBACK_METHODS) for address in CALLBACK_ADDRESSES]
@@ -127,11 +134,11 @@ class _Door(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app_from_environment() -> FastAPI:
+def create_app_from_environment(board: Board | None = None) -> FastAPI:
     """The door of one worker process, which finds its settings as the command does."""
     settings = load_settings()
-    logs.configure(settings.log.format, settings.log.level)
-    app = create_app(settings)
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
+    app = create_app(settings, board=board)
     collect_seldom()
     return app
 
@@ -151,7 +158,10 @@ def check_providers(providers: Mapping[str, AnyProvider]) -> None:
 
 
 def _lifespan(
-    writer: SpoolWriter, guard: Guard, providers: Mapping[str, AnyProvider]
+    writer: SpoolWriter,
+    guard: Guard,
+    providers: Mapping[str, AnyProvider],
+    beating: Callable[[], AbstractAsyncContextManager[None]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -165,7 +175,8 @@ def _lifespan(
         writer.start()
         await guard.start()
         try:
-            yield
+            async with beating():
+                yield
         finally:
             await guard.stop()
             # In a thread, since whoever still waits for the writer is told through this loop.

@@ -18,6 +18,7 @@ from shared.errors import (
     UnknownProviderError,
     UnusableBodyError,
 )
+from shared.masking import mask
 from shared.providers._base import Acknowledgement
 
 PROBLEM_TYPE = "application/problem+json"
@@ -185,6 +186,7 @@ def problem_reply(
 
 
 def one_line(text: str) -> str:
-    """A text as one printable line of bounded length."""
+    """A text as one printable line of bounded length, without secrets and numbers of persons."""
+    text = mask(text[: 2 * MAX_DETAIL_CHARACTERS])
     line = "".join(char if char.isprintable() else " " for char in text[: MAX_DETAIL_CHARACTERS + 1])
     return line if len(line) <= MAX_DETAIL_CHARACTERS else line[: MAX_DETAIL_CHARACTERS - 1] + "…"

@@ -17,6 +17,7 @@ from callback_api.admission import Admission, Place
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies, Stored, accept
 from callback_api.limits import Body, DisconnectedError
+from callback_api.metrics import DoorCounts
 from callback_api.responses import (
     PROBLEMS,
     BusyError,
@@ -72,6 +73,7 @@ class CallbackRoute:
         copies: RefusedCopies,
         clock: Clock,
         admission: Admission,
+        counts: DoorCounts,
         max_body_bytes: int,
         body_seconds: float,
         retry_after_seconds: float,
@@ -82,6 +84,7 @@ class CallbackRoute:
         self._copies = copies
         self._clock = clock
         self._admission = admission
+        self._counts = counts
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         self._retry_after_seconds = retry_after_seconds
@@ -99,6 +102,7 @@ class CallbackRoute:
                 answer = self._handshake(scope, headers)
                 body.is_complete = True  # Whatever a probe carries is not looked at.
         except DisconnectedError:
+            self._counts.disconnected(course.provider)
             self._report("callback.disconnected", course)
             return
         except asyncio.CancelledError as error:
@@ -134,6 +138,7 @@ class CallbackRoute:
             raise
         course.receipt_id = stored.receipt_id
         await self._writer.write(Folder.SPOOL, stored.entry, stored.content)
+        self._counts.accepted(course.provider, course.started)
         acknowledgement = provider.acknowledge(stored.receipt_id)
         self._report("callback.accepted", course, status=acknowledgement.status)
         return accepted(acknowledgement, stored.receipt_id)
@@ -160,6 +165,7 @@ class CallbackRoute:
 
     def _refuse(self, error: BaseException, course: _Course) -> Reply:
         _, status, detail = problem_of(error)
+        self._counts.refused(course.provider, error)
         if isinstance(error, RefusedError):
             self._report("callback.refused", course, status=status, reason=detail)
         elif isinstance(error, (BusyError, SpoolUnavailableError, asyncio.CancelledError)):

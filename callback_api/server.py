@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,15 +17,14 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from callback_api.app import check_providers, create_app
+from callback_api.app import check_providers, create_app, create_app_from_environment
 from callback_api.garbage import collect_seldom
+from callback_api.metrics import new_board, private_address
 from callback_api.protocol import ConnectionLimits, LimitedConfig, LimitedProtocol
 from shared.settings import Settings, build_providers
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than reverse proxies keep an idle connection, so that we never close one under a request."""
-
-WORKER_APP = "callback_api.app:create_app_from_environment"
 
 SPARE_FILES = 128
 """Files that a worker has open besides its connections: spool folders, sockets, what the libraries need."""
@@ -32,13 +32,13 @@ SPARE_FILES = 128
 _log = structlog.get_logger()
 
 
-def uvicorn_config(app: Callable[..., Any] | str, settings: Settings, *, workers: int = 1) -> LimitedConfig:
-    """How uvicorn serves the door; an `app` given as text names a factory, as several workers need."""
+def uvicorn_config(app: Callable[..., Any], settings: Settings, *, workers: int = 1) -> LimitedConfig:
+    """How uvicorn serves the door; with several workers `app` is a factory that each of them calls."""
     api = settings.api
     return LimitedConfig(
         app,
         limits=ConnectionLimits(api.max_connections, api.head_timeout, api.retry_after),
-        factory=isinstance(app, str),
+        factory=workers > 1,
         host=api.host,
         port=api.port,
         workers=workers,
@@ -68,12 +68,14 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
         SystemExit: the address cannot be had, or a worker did not start.
     """
     allow_open_files(settings.api.max_connections + SPARE_FILES)
+    board = new_board(workers)
     if workers > 1:
         check_providers(build_providers(settings))
-        _run_workers(uvicorn_config(WORKER_APP, settings, workers=workers), fd)
+        app = partial(create_app_from_environment, board)
+        with private_address(settings, board):
+            _run_workers(uvicorn_config(app, settings, workers=workers), fd)
         return
-    server = uvicorn.Server(uvicorn_config(create_app(settings), settings))
-    collect_seldom()
+    server = uvicorn.Server(uvicorn_config(create_app(settings, board=board), settings))
 
     def stop(_number: int, _frame: object) -> None:
         server.should_exit = True
@@ -81,7 +83,9 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
     # uvicorn raises the signal once more when it has finished, which would end the process by it.
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.run([_inherited(fd)] if fd is not None else None)
+        with private_address(settings, board):
+            collect_seldom()
+            server.run([_inherited(fd)] if fd is not None else None)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from processor.access import Access
 from processor.breaker import Breaker
@@ -14,6 +15,7 @@ from processor.destinations._base import Destination
 from processor.inhand import InHand
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.mirror import Mirror
 from processor.outside import Outside
 from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
@@ -45,12 +47,25 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     clock = clock or Clock.in_zone(settings.spool.timezone)
     spool = Spool(settings.spool.root, clock)
     spool_id = spool.id()
-    database = Database(settings.database_url, silence_seconds=_SILENCE_SECONDS)
-    mirror = _mirror(settings)
     providers = build_providers(settings)
-    outsides = {name: outside_of(provider, settings) for name, provider in providers.items()}
+    metrics = ProcessorMetrics(providers, _lane_names(settings))
+    database = Database(
+        settings.database_url, silence_seconds=_SILENCE_SECONDS, on_transaction=metrics.transacted
+    )
+    mirror = _mirror(settings)
+    outsides = {
+        name: outside_of(
+            provider, settings, on_request=partial(metrics.requested, provider_lane(provider.name))
+        )
+        for name, provider in providers.items()
+    }
+
+    def outside_of_destination(peer: str, *, origins: frozenset[str], ca_file: Path | None) -> Outside:
+        on_request = partial(metrics.requested, destination_lane(peer))
+        return _outside_factory(settings)(peer, origins=origins, ca_file=ca_file, on_request=on_request)
+
     destinations = build_destinations(
-        settings.destinations, outside_factory=_outside_factory(settings), clock=clock
+        settings.destinations, outside_factory=outside_of_destination, clock=clock
     )
     try:
         yield _daemon(
@@ -62,6 +77,7 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
             providers=providers,
             outsides=outsides,
             destinations=destinations,
+            metrics=metrics,
         )
     finally:
         for outside in outsides.values():
@@ -73,9 +89,14 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
         database.close()
 
 
-def outside_of(provider: AnyProvider, settings: Settings) -> Outside:
+def outside_of(
+    provider: AnyProvider,
+    settings: Settings,
+    *,
+    on_request: Callable[[str, float], None] = lambda _code, _seconds: None,
+) -> Outside:
     """The sender of requests to a provider."""
-    return _outside_factory(settings)(provider.name, origins=provider.origins)
+    return _outside_factory(settings)(provider.name, origins=provider.origins, on_request=on_request)
 
 
 def _outside_factory(settings: Settings) -> partial[Outside]:
@@ -97,6 +118,7 @@ def _daemon(
     providers: Mapping[str, AnyProvider],
     outsides: Mapping[str, Outside],
     destinations: Mapping[str, Destination],
+    metrics: ProcessorMetrics,
 ) -> Daemon:
     options = settings.processor
     policy = Policy(destinations, mirror is not None)
@@ -129,7 +151,6 @@ def _daemon(
         for lane in lanes:
             lane.wake()
 
-    names = [*map(provider_lane, providers), *map(destination_lane, destinations)]
     lanes += [
         Lane(
             name,
@@ -139,10 +160,11 @@ def _daemon(
             breaker=breaker(),
             settings=_lane_settings(settings, name),
             means=means,
+            metrics=metrics,
             wake_all=wake_all,
             now=spool.clock.now,
         )
-        for name in ((*names, MIRROR_LANE) if mirror is not None else names)
+        for name in _lane_names(settings)
     ]
     pollers = [
         Poller(
@@ -156,10 +178,14 @@ def _daemon(
             means=means,
             settings=_poll_settings(settings),
             clock=spool.clock,
+            on_answer=partial(metrics.polled, name),
         )
         for name, provider in providers.items()
         if provider.polls
     ]
+    for poller in pollers:
+        # So that one which never answers is missed in its time.
+        metrics.polled(poller.provider_name)
     pipeline = Pipeline(
         spool=spool,
         spool_id=spool_id,
@@ -170,6 +196,7 @@ def _daemon(
         batch_size=options.batch,
         streak_limit=options.quarantine_streak,
         keep_done=keep_done,
+        on_recorded=metrics.recorded,
     )
     return Daemon(
         spool=spool,
@@ -188,9 +215,15 @@ def _daemon(
         pollers=pollers,
         writer=writer,
         means=means,
+        metrics=metrics,
         sweep_seconds=options.sweep,
         grace_seconds=options.grace,
     )
+
+
+def _lane_names(settings: Settings) -> list[str]:
+    names = [*map(provider_lane, settings.providers), *map(destination_lane, settings.destinations)]
+    return [*names, MIRROR_LANE] if settings.database.mirror is not None else names
 
 
 def _lane_settings(settings: Settings, lane: str) -> LaneSettings:

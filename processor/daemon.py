@@ -21,6 +21,7 @@ from processor import outbox
 from processor.download import remove_leftovers
 from processor.lanes import Lane
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.pipeline import Pipeline, Tally, TooManyBadError
 from processor.poll import Poller
 from processor.retention import Retention
@@ -55,6 +56,7 @@ class Daemon:
     pollers: list[Poller]
     writer: SpoolWriter
     means: Means
+    metrics: ProcessorMetrics
     sweep_seconds: float
     grace_seconds: float
     _grace_ends_at: float = field(default=0.0, init=False)
@@ -154,8 +156,10 @@ class Daemon:
         while not stop.is_set():
             with single_instance(self.spool.root) as alone:
                 if alone:
+                    self.metrics.stands_by(False)
                     yield
                     return
+            self.metrics.stands_by(True)
             if not told:
                 log.info("processor.standby", reason="another processor works on this spool")
                 told = True
@@ -232,6 +236,7 @@ class Daemon:
             if listing:
                 listed_at = clock.monotonic()
             self.means.found("recording")
+            self.metrics.passed()
             pause = _Pause()
             await _either(look, stop, self.sweep_seconds)
 
@@ -245,6 +250,7 @@ class Daemon:
                 self.means.missed("sweep", error)
             else:
                 self.means.found("sweep")
+                self.metrics.swept()
 
     def _sweep(self, stopping: threading.Event) -> None:
         self.spool.make_day_folders()

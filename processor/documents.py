@@ -16,6 +16,7 @@ from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task, document_key
 from shared.errors import UsageError
 from shared.events import DocumentStatus
+from shared.masking import mask, mask_all
 from shared.providers import AnyProvider, provider_classes
 from shared.providers._base import DocumentView
 
@@ -130,6 +131,8 @@ def register(
 def show(connection: Connection, provider: str, document_id: str) -> dict[str, Any] | None:
     """Everything about one document, fit for JSON; None when it is not known.
 
+    What strangers said of it is shown without numbers of persons; its id, and what was registered, as it is.
+
     Events in the order of recording; `deliveries` and `owed` in the order in which they came to be owed.
     """
     row = (
@@ -148,7 +151,7 @@ def show(connection: Connection, provider: str, document_id: str) -> dict[str, A
         **_document(row),
         "references": row["refs"],
         "dms": row["dms"],
-        "learned": row["learned"],
+        "learned": mask_all(row["learned"]),
         "events": _events(connection, row["id"]),
         "files": _files(connection, row["id"]),
         "deliveries": [item for item in owed if item["task"] in (Task.DELIVER, Task.ADVANCE)],
@@ -220,7 +223,7 @@ def _files(connection: Connection, document_fk: int) -> list[dict[str, Any]]:
         {
             "kind": row["kind"],
             "source": row["source"],
-            "name": row["name"],
+            "name": mask(row["name"]),
             "media_type": row["media_type"],
             "bytes": row["size_bytes"],
             "sha256": row["sha256"],
@@ -262,7 +265,7 @@ def outbox_item(row: RowMapping) -> dict[str, Any]:
         "next_attempt_at": iso(row["next_attempt_at"]) if due else None,
         "last_error": row["last_error"] or None,
         "sha256": row["sha256"],
-        "remote_reference": row["remote_reference"] or None,
+        "remote_reference": mask(row["remote_reference"]) or None,
         "created_at": iso(row["created_at"]),
         "done_at": iso(row["done_at"]),
     }

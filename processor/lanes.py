@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import TypeVar
 
 import structlog
@@ -16,6 +17,7 @@ from processor import leasing, outbox
 from processor.breaker import Breaker
 from processor.leasing import Leased
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.settle import Settler
 from processor.work import Worker
 from shared.backoff import backoff_seconds
@@ -30,6 +32,7 @@ from shared.errors import (
     UnavailableError,
     WaitingError,
 )
+from shared.masking import mask
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -62,6 +65,7 @@ class Lane:
         breaker: Breaker,
         settings: LaneSettings,
         means: Means,
+        metrics: ProcessorMetrics,
         wake_all: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
@@ -72,6 +76,7 @@ class Lane:
         self._settler = settler
         self._settings = settings
         self._means = means
+        self._metrics = metrics
         self._wake_all = wake_all
         self._now = now
         self._wake = asyncio.Event()
@@ -166,9 +171,11 @@ class Lane:
 
     async def _do(self, leased: Leased) -> None:
         renewal = asyncio.create_task(self._renew_lease(leased))
+        ending = "cut_off"
         try:
-            await self._attempt(leased)
+            ending = await self._attempt(leased)
         except LeaseLostError as error:
+            ending = "lease_lost"
             self.breaker.abandoned()
             log.warning("delivery.lease_lost", reason=str(error), **_fields(leased, self.name))
         except asyncio.CancelledError:
@@ -176,12 +183,18 @@ class Lane:
             raise
         finally:
             renewal.cancel()
+            self._metrics.attempted(self.name, leased.task, ending)
             # Whatever it missed last, it misses nothing any more.
             self._means.found(_part(leased))
 
-    async def _attempt(self, leased: Leased) -> None:
+    async def _attempt(self, leased: Leased) -> str:
+        """Make an attempt; returns how it ended, in the words of the metrics."""
+        began = perf_counter()
         try:
-            note = await self._worker.do(leased)
+            try:
+                note = await self._worker.do(leased)
+            finally:
+                self._metrics.worked(self.name, leased.task, perf_counter() - began)
             # What was done is written down however long the database takes to come back.
             spare = await self._write(leased, note)
             if spare:
@@ -189,49 +202,53 @@ class Lane:
         except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
-            await self._judge(leased, error)
+            return await self._judge(leased, error)
         else:
             self._succeeded()
             log.info("delivery.done", **_fields(leased, self.name))
             if leased.task in (Task.FETCH, Task.DELIVER):
                 self._wake_all()
             await self._settle(leased)
+            return "done"
 
-    async def _judge(self, leased: Leased, error: Exception) -> None:
-        """Decide what a failed attempt leads to."""
-        reason = str(error)
+    async def _judge(self, leased: Leased, error: Exception) -> str:
+        """Decide what a failed attempt leads to, and say so in the words of the metrics."""
+        reason = mask(str(error))
         match error:
             case UnavailableError():
                 self.breaker.abandoned()
                 self._means.missed(_part(leased), error)
                 await self._give_back(leased)
+                ending = "given_back"
             case WaitingError():
                 self.breaker.abandoned()
                 log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
                 await self._write(
                     leased, lambda connection: outbox.let_wait(connection, leased, reason, self._now())
                 )
+                ending = "waiting"
             case HeldError():
                 if isinstance(error.__cause__, TransientError):
                     self._failed(error.__cause__)
                 else:
                     self.breaker.abandoned()
-                await self._end(leased, reason, outbox.hold, "delivery.held")
+                ending = await self._end(leased, reason, outbox.hold, "delivery.held")
             case PermanentError():
                 self._succeeded()
-                await self._end(leased, reason, outbox.give_up, "delivery.failed")
+                ending = await self._end(leased, reason, outbox.give_up, "delivery.failed")
             case NotReadyError():
                 # The peer answered, about this one document.
                 self.breaker.abandoned()
-                await self._retry_later(leased, reason, error.retry_after_seconds)
+                ending = await self._retry_later(leased, reason, error.retry_after_seconds)
             case TransientError():
                 self._failed(error)
-                await self._retry_later(leased, reason, error.retry_after_seconds)
+                ending = await self._retry_later(leased, reason, error.retry_after_seconds)
             case _:
                 self.breaker.abandoned()
                 log.error("delivery.unexpected", exc_info=error, **_fields(leased, self.name))
-                unexpected = f"unexpected, see the log: {error!r}"
-                await self._retry_later(leased, unexpected, None, without_effect=False)
+                unexpected = f"unexpected {type(error).__name__}: look for delivery.unexpected in the log"
+                ending = await self._retry_later(leased, unexpected, None, without_effect=False)
+        return ending
 
     async def _give_back(self, leased: Leased) -> None:
         await self._write(
@@ -243,15 +260,13 @@ class Lane:
 
     async def _retry_later(
         self, leased: Leased, error: str, asked_seconds: float | None, *, without_effect: bool = True
-    ) -> None:
+    ) -> str:
         settings = self._settings
         if leased.attempt >= settings.attempts:
             if not without_effect and leased.task in (Task.DELIVER, Task.ADVANCE):
-                await self._end(leased, error, outbox.hold, "delivery.held")
-                return
+                return await self._end(leased, error, outbox.hold, "delivery.held")
             reason = f"given up after {leased.attempt} attempts: {error}"
-            await self._end(leased, reason, outbox.give_up, "delivery.failed")
-            return
+            return await self._end(leased, reason, outbox.give_up, "delivery.failed")
         delay = backoff_seconds(
             leased.attempt,
             base_seconds=settings.backoff_base_seconds,
@@ -271,6 +286,7 @@ class Lane:
                 without_effect=without_effect,
             ),
         )
+        return "retry"
 
     async def _end(
         self,
@@ -278,10 +294,11 @@ class Lane:
         reason: str,
         how: Callable[[Connection, Leased, str], None],
         event: str,
-    ) -> None:
+    ) -> str:
         log.error(event, reason=reason, **_fields(leased, self.name))
         await self._write(leased, lambda connection: how(connection, leased, reason))
         await self._settle(leased)
+        return event.removeprefix("delivery.")
 
     async def _write(self, leased: Leased, act: Callable[[Connection], T]) -> T | None:
         """Note how an attempt ended, for as long as it takes the database to come back.
@@ -366,6 +383,7 @@ def _part(leased: Leased) -> str:
 
 def _fields(leased: Leased, lane: str) -> dict[str, object]:
     return {
+        "receipt": leased.receipt_id,
         "task": str(leased.task),
         "lane": lane,
         "delivery": leased.id,

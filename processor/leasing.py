@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from shared.db.models import Document, FileRow, OutboxRow, State, Task
+from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
 from shared.events import DocumentStatus
 
 _WINDOW = 100
@@ -60,6 +60,8 @@ class Leased:
     refs_version: int
     leased_by: str
     details: Mapping[str, str]
+    receipt_id: str
+    """The receipt of the callback that it follows from."""
 
 
 def lease(
@@ -210,8 +212,10 @@ def _lock(
             OutboxRow.sent_at,
             OutboxRow.details,
             Document.refs_version,
+            EventRow.receipt_id,
         )
         .join(Document, Document.id == OutboxRow.document_fk)
+        .join(EventRow, EventRow.id == OutboxRow.event_fk)
         .where(OutboxRow.id.in_([row.id for row in free]), _is_free(now))
         .order_by(*order)
         .limit(limit)
@@ -244,6 +248,7 @@ def _leased(row: Row[Any], spool_id: str) -> Leased:
         refs_version=row.refs_version,
         leased_by=spool_id,
         details=row.details,
+        receipt_id=row.receipt_id,
     )
 
 

@@ -23,6 +23,11 @@ class Means:
         self._lock = threading.Lock()
         self._missed_by: set[str] = set()
 
+    @property
+    def are_there(self) -> bool:
+        """Whether no part of the daemon misses them."""
+        return not self._missed_by
+
     def missed(self, part: str, error: UnavailableError, *, alarm: bool = False) -> None:
         """A part of the daemon could not work for lack of our own means; an alarm is said each time."""
         with self._lock:

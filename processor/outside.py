@@ -7,12 +7,13 @@ import logging
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from email.utils import formatdate
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from urllib.parse import urljoin
 
 import httpx
@@ -131,6 +132,9 @@ class Outside:
 
     A request that cannot have left this machine raises `NotSentError`; one that may have, `NoAnswerError`.
     No message holds a query, a header or a body.
+
+    `on_request` is told how each request ended, and after how many seconds: `2xx` to `5xx` by the status of a
+    whole answer, `not_sent`, or `no_answer`.
     """
 
     def __init__(
@@ -143,6 +147,7 @@ class Outside:
         total_timeout_seconds: float,
         ca_file: Path | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        on_request: Callable[[str, float], None] = lambda _code, _seconds: None,
     ) -> None:
         self._peer = peer
         self._origins = origins
@@ -156,6 +161,7 @@ class Outside:
         self._total_timeout_seconds = total_timeout_seconds
         self._ca_file = ca_file
         self._transport = transport
+        self._on_request = on_request
         self._client: httpx.AsyncClient | None = None
 
     async def send(
@@ -204,23 +210,30 @@ class Outside:
         self._check_origin(url)
         raw_headers = [_raw_header(name, value) for name, value in headers.items()]
         client = self._open()
+        began, code = perf_counter(), "no_answer"
         try:
             async with asyncio.timeout(self._total_timeout_seconds) as limit:
                 request = client.build_request(method, url, headers=raw_headers, content=content)
                 response = await client.send(request, stream=True)
+                code = f"{response.status_code // 100}xx"
                 try:
                     self._refuse_redirect(url, response)
                     yield Streamed(self._peer, response, self._words_seconds)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
-            raise self._translated(error) from error
+            translated = self._translated(error)
+            code = "no_answer" if isinstance(translated, NoAnswerError) else "not_sent"
+            raise translated from error
         except TimeoutError as error:
             if not limit.expired():
                 raise
+            code = "no_answer"
             raise NoAnswerError(
                 f"{self._peer} did not finish its answer within {self._total_timeout_seconds:g} s"
             ) from error
+        finally:
+            self._on_request(code, perf_counter() - began)
 
     def why_unusable(self) -> str | None:
         """Why no request can be sent with these settings, or None."""

@@ -57,7 +57,7 @@ class Pipeline:
 
     Runs on one thread at a time. `keep_done` is whether finished files go to `done/` or are deleted.
     `arrivals` are taken before a backlog. `on_owing` is called, on that thread, after each batch that left
-    something owed.
+    something owed; `on_recorded` is told of each batch, by provider, once it is committed.
     """
 
     spool: Spool
@@ -71,6 +71,7 @@ class Pipeline:
     keep_done: bool
     arrivals: Arrivals = field(default_factory=Arrivals)
     on_owing: Callable[[], None] = lambda: None
+    on_recorded: Callable[[Iterable[tuple[str, Recorded]]], None] = lambda _entries: None
     _bad_in_a_row: int = field(default=0, init=False)
     _complained: set[Entry] = field(default_factory=set, init=False)
 
@@ -160,7 +161,10 @@ class Pipeline:
             except Exception as error:
                 log.exception("entry.unreadable", entry=entry.name)
                 self._quarantine(
-                    entry, Folder.SPOOL, f"reading it failed unexpectedly ({error!r}): report this", tally
+                    entry,
+                    Folder.SPOOL,
+                    f"reading it failed unexpectedly ({type(error).__name__}): see the log, and report this",
+                    tally,
                 )
         return read
 
@@ -189,6 +193,7 @@ class Pipeline:
                 if not result.is_marked and _is_settled(result.owed)
             }
             mark_settled(connection, settled, now)
+        self.on_recorded((item.provider.name, recorded[item.receipt_id]) for item in items)
         for item in items:
             try:
                 self._move_on(item, recorded[item.receipt_id])

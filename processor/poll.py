@@ -32,6 +32,7 @@ from shared.errors import (
 )
 from shared.events import Origin, Trust
 from shared.making import make_entry
+from shared.masking import mask
 from shared.providers import AnyProvider
 from shared.providers._base import Found, Polled
 from shared.spool import Folder
@@ -55,7 +56,10 @@ class PollSettings:
 
 
 class Poller:
-    """Asks one provider until it is stopped. Its times live in the database."""
+    """Asks one provider until it is stopped. Its times live in the database.
+
+    `on_answer` is called whenever the provider has answered, about whatever.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Poller:
         means: Means,
         settings: PollSettings,
         clock: Clock,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = f"poll:{provider.name}"
         self.breaker = breaker
@@ -82,6 +87,7 @@ class Poller:
         self._means = means
         self._settings = settings
         self._clock = clock
+        self._on_answer = on_answer
         self._wake = asyncio.Event()
         self._working: dict[int, asyncio.Task[None]] = {}
 
@@ -89,6 +95,16 @@ class Poller:
     def concurrency(self) -> int:
         """How much is asked at once."""
         return self._settings.concurrency
+
+    @property
+    def provider_name(self) -> str:
+        """Whom it asks."""
+        return self._provider.name
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether the provider fails, or refuses our key, so that it is asked one thing after each pause."""
+        return self.breaker.is_open or self._access.is_refused
 
     def wake(self) -> None:
         """Something may be due."""
@@ -166,7 +182,9 @@ class Poller:
             except Exception as error:
                 log.exception("poll.unexpected", **self._fields(leased))
                 self.breaker.abandoned()
-                await self._put_off(leased, f"unexpected, see the log: {error!r}", None)
+                await self._put_off(
+                    leased, f"unexpected {type(error).__name__}: look for poll.unexpected in the log", None
+                )
             else:
                 self._accepted()
                 # What is spooled already is noted however long the database takes to come back.
@@ -235,6 +253,7 @@ class Poller:
                 await self._put_off(leased, str(error), None)
 
     def _accepted(self) -> None:
+        self._on_answer()
         self._access.accepted()
         if self.breaker.succeeded():
             log.info("lane.mended", lane=self.name)
@@ -250,7 +269,7 @@ class Poller:
         await self._note(
             leased,
             lambda connection: polls.put_off(
-                connection, leased, reason, now=self._clock.now(), delay_seconds=delay
+                connection, leased, mask(reason), now=self._clock.now(), delay_seconds=delay
             ),
         )
 

@@ -18,6 +18,7 @@ from processor.status import Claim, decide
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, State, document_key
 from shared.events import DocumentStatus, Event, EventType, Outcome, Trust
+from shared.masking import mask
 from shared.providers._base import Ask, DocumentView
 from shared.spool import Entry
 
@@ -64,6 +65,8 @@ class Recorded:
     was_known: bool
     is_marked: bool
     """Whether it is marked as settled already."""
+    changes: tuple[DocumentStatus, ...] = ()
+    """The statuses that documents came to by it now."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class _Plan:
 
     events: list[dict[str, Any]] = field(default_factory=list)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    changes: dict[str, list[DocumentStatus]] = field(default_factory=dict)
     owing: list[tuple[ReadEntry, int, DocumentStatus]] = field(default_factory=list)
     """Entry, place of the event in it, and the status from which something follows."""
     confirming: list[tuple[ReadEntry, int, DocumentStatus]] = field(default_factory=list)
@@ -178,6 +182,7 @@ def _record_fresh(
             states.get(receipt_id, frozenset()),
             was_known=False,
             is_marked=receipt_id not in owing,
+            changes=tuple(plan.changes.get(receipt_id, ())),
         )
         for receipt_id, outcomes in plan.outcomes.items()
     }
@@ -199,6 +204,8 @@ def _plan(
             row = _apply(document, item, event, now)
             plan.events.append({**row, "ordinal": ordinal})
             outcomes.append(row["outcome"])
+            if row["outcome"] is Outcome.APPLIED:
+                plan.changes.setdefault(item.receipt_id, []).append(document.status)
             if row["outcome"] is Outcome.APPLIED and policy.owes(item.provider, document.status):
                 plan.owing.append((item, ordinal, document.status))
             if event.confirmation:
@@ -327,12 +334,12 @@ def _apply(document: _DocumentState, item: ReadEntry, event: Event, now: datetim
         "document_fk": document.id,
         "receipt_id": item.receipt_id,
         "semantic_key": key if first else None,
-        "action": event.action,
+        "action": mask(event.action),
         "event_type": event.type,
         "outcome": outcome,
         "status_before": before,
         "status_after": after,
-        "message": event.message,
+        "message": mask(event.message),
         "received_at": item.received_at,
         "occurred_at": event.occurred_at,
         "recorded_at": now,

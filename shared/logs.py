@@ -7,16 +7,20 @@ import atexit
 import contextlib
 import json
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
+from structlog.processors import format_exc_info
 from structlog.typing import Processor
+
+from shared.masking import learn_secrets, mask_all
 
 Format = Literal["auto", "json", "console"]
 
@@ -27,21 +31,26 @@ _TALKATIVE = ("httpx", "httpcore", "alembic", "watchfiles")
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "sqlalchemy", "alembic")
 
 
-def configure(form: Format = "auto", level: str = "info") -> None:
+def configure(form: Format = "auto", level: str = "info", *, secrets: Iterable[str] = ()) -> None:
     """Send the program's lines and those of the libraries through one renderer to standard error.
 
-    `auto` is `console` on a terminal and `json` elsewhere. To be called once, at the start of a process.
+    `auto` is `console` on a terminal and `json` elsewhere. No line holds one of the `secrets`, or a number of
+    a person. To be called once, at the start of a process.
 
     Raises:
         KeyError: there is no such level.
     """
+    learn_secrets(secrets)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [_Stamp()]
     rendering = _json_rendering() if as_json else _console_rendering()
+    if as_json and _is_journal(sys.stderr):
+        rendering.append(_with_priority)
     output = cast("TextIO", GroupedLines(sys.stderr))
     structlog.configure(
-        processors=[*shared, *rendering],
+        # The name of an event of ours is written in the program, and needs no look.
+        processors=[*shared, format_exc_info, _Blot(_OURS | {"event"}), *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(output),
         cache_logger_on_first_use=True,
@@ -66,9 +75,64 @@ class _Stamp:
         if known != second:
             words = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._known = (second, words)
-        line["level"] = "warning" if level == "warn" else "error" if level == "exception" else level
+        line["level"] = _level_of(level)
         line["timestamp"] = f"{words}.{rest // 1000:06}Z"
         return line
+
+
+def _level_of(method: str) -> str:
+    """The level of a line, by the method that was called for it."""
+    return "warning" if method == "warn" else "error" if method == "exception" else method
+
+
+# Fields whose values we made ourselves, or that are numbers.
+_OURS = frozenset(
+    {
+        "level",
+        "timestamp",
+        "logger",
+        "provider",
+        "receipt",
+        "bytes",
+        "duration_ms",
+        "status",
+        "delivery",
+        "attempt",
+    }
+)
+
+
+class _Blot:
+    """Blots out secrets and numbers of persons in every field but those that are trusted."""
+
+    def __init__(self, trusted: frozenset[str]) -> None:
+        self._trusted = trusted
+
+    def __call__(
+        self, _logger: object, _level: str, line: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        # The line of an accepted callback, of which there are many, needs no closer look.
+        if not self._trusted.issuperset(line):
+            for name in line.keys() - self._trusted:
+                line[name] = mask_all(line[name])
+        return line
+
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether a stream goes to systemd's journal, which then says so in the environment."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _with_priority(_logger: object, level: str, line: Any) -> str:
+    """A rendered line, marked for the journal, which takes the mark off: `journalctl -p warning` finds it."""
+    return f"<{_PRIORITIES.get(_level_of(level), 6)}>{line}"
 
 
 class GroupedLines:
@@ -121,7 +185,7 @@ def _as_json(line: Mapping[str, Any], default: Callable[[Any], Any]) -> str:
 
 
 def _json_rendering() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_as_json)]
+    return [structlog.processors.JSONRenderer(serializer=_as_json)]
 
 
 def _console_rendering() -> list[Processor]:
@@ -141,7 +205,12 @@ def _route_libraries(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(())],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                format_exc_info,
+                _Blot(_OURS),
+                *rendering,
+            ],
         )
     )
     root = logging.getLogger()

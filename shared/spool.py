@@ -22,6 +22,7 @@ from typing import Any
 
 from shared.clock import Clock
 from shared.errors import SpoolUnavailableError
+from shared.masking import mask_all
 from shared.names import day_of
 
 MARKER = ".signspool"
@@ -251,12 +252,14 @@ class Spool:
     def quarantine(self, entry: Entry, source: Folder, reason: Mapping[str, Any]) -> Entry | None:
         """Move an entry to `quarantine/` and lay `<name>.reason.json` beside it.
 
+        No secret and no number of a person stands in that.
+
         Raises:
             SpoolUnavailableError: it cannot be moved.
         """
         moved = self.move(entry, source, Folder.QUARANTINE)
         if moved is not None:
-            content = {"since": self.clock.local().isoformat(), "from": source, **reason}
+            content = {"since": self.clock.local().isoformat(), "from": source, **mask_all(dict(reason))}
             with unavailable("write the reason"):
                 write_small(Path(self._reason_path(moved)), json.dumps(content, indent=2) + "\n")
         return moved

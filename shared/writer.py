@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 from shared.commit import GroupCommit, NewFile, remove_leftovers
 from shared.errors import SpoolUnavailableError
@@ -19,14 +20,19 @@ from shared.spool import Entry, Folder, Spool
 
 Tell = Callable[[SpoolUnavailableError | None], None]
 Order = tuple[NewFile, Tell]
+OnGroup = Callable[[Sequence[NewFile], float], None]
 
 
 class SpoolWriter:
-    """The one thread through which a process puts files into its spool."""
+    """The one thread through which a process puts files into its spool.
 
-    def __init__(self, spool: Spool, *, durable: bool = True) -> None:
+    `on_group` is told on that thread of each group that came to disk or failed, and how many seconds it took.
+    """
+
+    def __init__(self, spool: Spool, *, durable: bool = True, on_group: OnGroup | None = None) -> None:
         self._spool = spool
         self._durable = durable
+        self._on_group = on_group
         self._orders: list[Order] = []
         self._wake = threading.Condition()
         self._closing = False
@@ -84,12 +90,16 @@ class SpoolWriter:
     def _run(self) -> None:
         while orders := self._take():
             files = [file for file, _ in orders]
+            began = perf_counter()
             try:
                 self._commit.commit(files)
             except Exception as error:  # noqa: BLE001  (whoever waits must hear of it, and the thread live on)
                 self._commit.give_up(files, error)
+            seconds = perf_counter() - began
             for file, tell in orders:
                 tell(file.error)
+            if self._on_group is not None:
+                self._on_group(files, seconds)
 
     def _take(self) -> list[Order]:
         """Everything handed over so far, at least one; empty when it is time to stop."""

@@ -18,7 +18,7 @@ from shared.providers import AnyProvider
 from shared.providers._verify import SecretSettings
 from shared.settings import Settings, build_providers
 from shared.spool import MARKER, Folder, Spool
-from signspool import machine
+from signspool import health, machine
 from signspool.context import database_of
 from signspool.output import age_text, count_text, shortened
 from signspool.strays import strays
@@ -80,6 +80,7 @@ def findings(settings: Settings, *, init_spool: bool) -> Iterator[Finding]:
     yield from _destinations(settings, spool.clock)
     if made.level is not Level.FAIL:
         yield from _entries(spool)
+        yield from _tiers(settings, spool)
 
 
 def _spool(spool: Spool, *, init_spool: bool) -> Finding:
@@ -240,6 +241,39 @@ def _destinations(settings: Settings, clock: Clock) -> Iterator[Finding]:
         why = destination.why_unusable()
         kind = settings.destinations[name].kind
         yield _fail(f"destination {name}", why) if why else _ok(f"destination {name}", f"{kind}, usable")
+
+
+def _tiers(settings: Settings, spool: Spool) -> Iterator[Finding]:
+    """How the running tiers are: what they say, and, without that, how old their work is."""
+    ports = {"api": settings.metrics.api_port, "processor": settings.metrics.processor_port}
+    silent = []
+    for tier, port in ports.items():
+        answer = health.ask(settings, port) if port is not None else None
+        if answer is not None:
+            yield (
+                _ok(tier, answer.text) if answer.is_well else _fail(tier, answer.text, "see docs/runbook.md")
+            )
+        elif port is not None:
+            silent.append(tier)
+            yield _warn(tier, f"does not answer on its private port {port}", f"start it: signspool {tier}")
+    if ports["processor"] is None or "processor" in silent:
+        yield from _undone(settings, spool)
+
+
+def _undone(settings: Settings, spool: Spool) -> Iterator[Finding]:
+    try:
+        with database_of(settings) as database:
+            about, seconds = health.oldest_undone(settings, spool, database)
+    except (UnavailableError, OSError):
+        return  # The database was told of above.
+    if seconds > settings.metrics.late_after:
+        yield _warn(
+            "work",
+            f"{about}: something has been due for {age_text(seconds)}",
+            "is the processor running?",
+        )
+    else:
+        yield _ok("work", "nothing is late")
 
 
 def _entries(spool: Spool) -> Iterator[Finding]:

@@ -45,9 +45,10 @@ def api(
     settings = settings_of(context, config, api__host=host, api__port=port)
     from callback_api.server import run  # noqa: PLC0415  (only this command needs the door)
     from shared import logs  # noqa: PLC0415  (the tiers alone log)
+    from shared.settings import secret_values  # noqa: PLC0415
     from shared.settings.layers import CONFIG_VARIABLE, PREFIX  # noqa: PLC0415
 
-    logs.configure(settings.log.format, settings.log.level)
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     if (named := config_of(context, config)) is not None:
         # Workers are processes of their own, and read the settings again.
         os.environ[CONFIG_VARIABLE] = str(named)
@@ -71,8 +72,9 @@ def processor(
     """
     settings = settings_of(context, config)
     from shared import logs  # noqa: PLC0415  (the tiers alone log)
+    from shared.settings import secret_values  # noqa: PLC0415
 
-    logs.configure(settings.log.format, settings.log.level)
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     if not once:
         asyncio.run(_run(settings))
         return
@@ -90,8 +92,9 @@ def processor(
 
 async def _run(settings: Settings) -> None:
     from processor.assemble import daemon  # noqa: PLC0415
+    from processor.private import private_address  # noqa: PLC0415
 
-    async with daemon(settings) as running:
+    async with daemon(settings) as running, private_address(running, settings):
         await running.run()
 
 

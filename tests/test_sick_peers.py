@@ -28,6 +28,7 @@ from processor.breaker import Breaker
 from processor.destinations import build_destinations
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.outside import Outside
 from processor.owed import Policy
 from processor.work import Worker
@@ -204,6 +205,7 @@ def _lane(workshop: Workshop, worker: Worker, name: str) -> Lane:
             backoff_cap_seconds=3600,
         ),
         means=Means(),
+        metrics=ProcessorMetrics((), ()),
         wake_all=lambda: None,
         now=workshop.clock.now,
     )

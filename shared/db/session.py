@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -31,7 +32,8 @@ class Database:
     """One database, SQLite or PostgreSQL; safe to use from several threads.
 
     One that is not ours is left in the modes that its owner chose. A PostgreSQL that is silent for
-    `silence_seconds` in the middle of a call counts as away; without it, it is waited for.
+    `silence_seconds` in the middle of a call counts as away; without it, it is waited for. `on_transaction`
+    is told of each transaction whether it was to `read` or to `write`, and how many seconds it took.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Database:
         busy_timeout_seconds: float = _BUSY_TIMEOUT_SECONDS,
         silence_seconds: float | None = None,
         is_ours: bool = True,
+        on_transaction: Callable[[str, float], None] = lambda _mode, _seconds: None,
     ) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._patience = Patience(silence_seconds)
+        self._on_transaction = on_transaction
         self._file = _SameFile(self.url) if self.is_sqlite and is_ours else None
         self.engine = _engine(self.url, busy_timeout_seconds, is_ours, self._patience)
 
@@ -56,7 +60,7 @@ class Database:
             DatabaseUnavailableError: the database is away, locked or full. What a row itself is to blame for
                 comes as SQLAlchemy's own `DBAPIError`.
         """
-        with self._unavailable(), self.engine.begin() as connection:
+        with self._unavailable("write"), self.engine.begin() as connection:
             yield connection
         if self._file is not None:
             # Taken away meanwhile, and what was committed with it.
@@ -69,15 +73,16 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database is away or locked.
         """
-        with self._unavailable(), self.engine.connect() as connection:
+        with self._unavailable("read"), self.engine.connect() as connection:
             yield connection.execution_options(**{_READING_OPTION: True}, postgresql_readonly=True)
 
     @contextmanager
-    def _unavailable(self) -> Iterator[None]:
+    def _unavailable(self, mode: str) -> Iterator[None]:
         if self._patience.has_ended:
             raise DatabaseUnavailableError("the program ends and waits for the database no longer")
         if self._file is not None:
             self._file.check()
+        began = perf_counter()
         try:
             yield
         except PoolTimeoutError as error:
@@ -86,6 +91,8 @@ class Database:
             if not is_unavailable(error):
                 raise
             raise DatabaseUnavailableError(in_words(error)) from error
+        finally:
+            self._on_transaction(mode, perf_counter() - began)
 
     # The schema
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from shared import jsontext
 from shared.errors import AccessError, NotReadyError, PermanentError, TransientError, UnusableBodyError
+from shared.masking import mask
 from shared.providers._values import Answer
 
 
@@ -64,8 +65,9 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def excerpt(body: bytes, length: int = 200) -> str:
-    """The beginning of a body for a message: one line, printable."""
-    text = body[: length * 4].decode("utf-8", "replace")
+    """The beginning of a body for a message: one line, printable, without numbers of persons."""
+    # With some more than can be shown, so that no number is cut in two and then not seen to be one.
+    text = mask(body[: (length + 16) * 4].decode("utf-8", "replace"))
     return "".join(char if char.isprintable() else " " for char in text)[:length].strip() or "empty body"
 
 

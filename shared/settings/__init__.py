@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from shared.settings.hidden import secret_values
 from shared.settings.load import load_settings
 from shared.settings.model import Settings, build_providers
 from shared.settings.sections import (
     ApiSettings,
     DatabaseSettings,
     LogSettings,
+    MetricsSettings,
     MirrorSettings,
     ProcessorSettings,
     SpoolSettings,
@@ -17,10 +19,12 @@ __all__ = [
     "ApiSettings",
     "DatabaseSettings",
     "LogSettings",
+    "MetricsSettings",
     "MirrorSettings",
     "ProcessorSettings",
     "Settings",
     "SpoolSettings",
     "build_providers",
     "load_settings",
+    "secret_values",
 ]

@@ -14,6 +14,7 @@ from shared.settings.sections import (
     ApiSettings,
     DatabaseSettings,
     LogSettings,
+    MetricsSettings,
     ProcessorSettings,
     Section,
     SpoolSettings,
@@ -44,6 +45,7 @@ class Settings(Section):
     api: ApiSettings = Field(default_factory=ApiSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     processor: ProcessorSettings = Field(default_factory=ProcessorSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     providers: ProviderSections = Field(default_factory=dict)
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The sections that every installation has: spool, api, database, processor, log."""
+"""The sections that every installation has: spool, api, database, processor, metrics, log."""
 
 from __future__ import annotations
 
@@ -258,6 +258,42 @@ class ProcessorSettings(Section):
     def _cap_is_no_shorter_than_base(self) -> Self:
         if self.backoff_cap < self.backoff_base:
             raise ValueError("backoff_cap is shorter than backoff_base: make it at least as long")
+        return self
+
+
+class MetricsSettings(Section):
+    """The private address of each tier: GET /metrics, /healthz and /readyz, for those who look after it."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; it asks for no secret, so keep strangers away from it.",
+    )
+    api_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port of the door's private address; there is none when not given.",
+        examples=[9464],
+    )
+    processor_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port of the processor's private address; there is none when not given.",
+        examples=[9465],
+    )
+    late_after: Duration = Field(
+        default=5 * MINUTE_SECONDS,
+        gt=0,
+        description="Age of the oldest thing that the processor should have done from which on it says that "
+        "it is not well.",
+    )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.api_port is not None and self.api_port == self.processor_port:
+            raise ValueError("api_port and processor_port are the same: give each tier a port of its own")
         return self
 
 

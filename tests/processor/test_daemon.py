@@ -19,6 +19,7 @@ from processor import documents
 from processor.arrivals import Arrivals
 from processor.daemon import Daemon
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.reading import ReadEntry, Reader
 from processor.retention import Retention
 from processor.settle import Settler
@@ -51,6 +52,7 @@ def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **ch
         "pollers": [],
         "writer": SpoolWriter(workshop.spool),
         "means": Means(),
+        "metrics": ProcessorMetrics((), ()),
         "sweep_seconds": sweep_seconds,
         "grace_seconds": 1.0,
     }

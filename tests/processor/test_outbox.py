@@ -15,6 +15,7 @@ from processor import deliveries, leasing, outbox
 from processor.breaker import Breaker
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
+from processor.metrics import ProcessorMetrics
 from processor.outside import Outside
 from processor.work import Worker
 from shared.db.models import State
@@ -47,6 +48,7 @@ class Yard:
     def __init__(self, workshop: Workshop, **lane_changes: Any) -> None:
         self.workshop = workshop
         self.peer = Peer()
+        self.metrics = ProcessorMetrics((), ())
         provider = workshop.provider("ssign", base_url="https://sign.example/rest", token="t")
         outside = Outside(
             "ssign",
@@ -91,6 +93,7 @@ class Yard:
             breaker=Breaker(failures=100, pause_seconds=30, monotonic=clock.monotonic),
             settings=LaneSettings(**settings),
             means=Means(),
+            metrics=self.metrics,
             wake_all=lambda: None,
             now=clock.now,
         )

@@ -20,7 +20,7 @@ from processor.means import Means
 from processor.poll import Poller, PollSettings
 from processor.reading import Reader
 from shared.db.models import OutboxRow, PollRow, Task
-from shared.errors import AccessError, TransientError
+from shared.errors import AccessError, PermanentError, TransientError
 from shared.events import DocumentStatus, Event, EventType, Origin, Trust
 from shared.making import make_entry
 from shared.providers._base import (
@@ -136,7 +136,7 @@ class Office:
         with self.workshop.database.transaction() as connection:
             polls.begin(connection, NAME, asks, self.workshop.clock.now())
 
-    def poller(self) -> Poller:
+    def poller(self, **changes: Any) -> Poller:
         """A poller as a new process would have it."""
         workshop = self.workshop
         return Poller(
@@ -150,6 +150,7 @@ class Office:
             means=Means(),
             settings=PollSettings(4, 1.0, 60.0, 30.0, 3600.0, away_pause_seconds=0.001),
             clock=workshop.clock,
+            **changes,
         )
 
     def ask(self, poller: Poller | None = None) -> list[str]:
@@ -426,3 +427,24 @@ def test_each_telling_is_confirmed_once_it_is_recorded(office: Office) -> None:
     assert [tuple(row) for row in rows] == [
         (Task.CONFIRM, {"word": "CANCELLED"}, DocumentStatus.CANCELLED)
     ] * 2
+
+
+def test_whoever_watches_hears_of_each_answer_and_of_no_failure(office: Office) -> None:
+    """An answer about one subject that cannot be understood is an answer all the same."""
+    told: list[int] = []
+    poller = office.poller(on_answer=lambda: told.append(1))
+    assert (poller.name, poller.provider_name) == (f"poll:{NAME}", NAME)
+    office.begin(Ask("s1"))
+    office.desk.answers = {"s1": TransientError("busy")}
+    office.ask(poller)
+    assert told == []
+    office.workshop.time.pass_seconds(A_DAY_SECONDS)
+    office.desk.answers = {"s1": PermanentError("gone")}
+    office.ask(poller)
+    assert len(told) == 1
+    assert not poller.is_left_alone
+    office.workshop.time.pass_seconds(A_DAY_SECONDS)
+    office.desk.answers = {"s1": AccessError("who are you?")}
+    office.ask(poller)
+    assert len(told) == 1
+    assert poller.is_left_alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -75,3 +76,73 @@ def test_the_form_for_people_has_no_values_of_variables() -> None:
     assert "\x1b[" not in text
     assert "s3cret" not in text
     assert "│" not in text
+
+
+_LEAKING = """
+import logging, sys
+import structlog
+from shared import logs
+logs.configure(sys.argv[1], "debug", secrets=["hush-hush"])
+log = structlog.get_logger()
+log.warning("entry.quarantined", entry="52998224725_note.json", reason=["hush-hush", {"a": "529.982.247-25"}])
+log.error("failed", error=ValueError("hush-hush"), seen={"hush-hush"})
+log.info("callback.accepted", provider="ssign", receipt="01a20287-5f4d-773a-8a9f-59cd0bdebdc2", bytes=5)
+logging.getLogger("some.library").warning("GET /?token=%s of %s", "hush-hush", "529.982.247-25")
+try:
+    raise ValueError("hush-hush and 529.982.247-25")
+except ValueError:
+    log.exception("broken")
+    logging.getLogger("some.library").exception("broken, too")
+"""
+
+
+def run_leaking(form: str, **environ: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAKING, form],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environ},
+    )
+    return done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_line_holds_a_secret_or_a_number_of_a_person(form: str) -> None:
+    """Neither in a field at any depth, nor in a message of a library, nor in the text of an error."""
+    said = run_leaking(form)
+    assert "hush-hush" not in said
+    assert "529.982.247-25" not in said
+    assert "52998224725_note" not in said
+    assert "***_note.json" in said
+    assert said.count("ValueError: *** and ***") == 2
+    assert "01a20287-5f4d-773a-8a9f-59cd0bdebdc2" in said
+
+
+def test_in_the_journal_each_line_has_its_priority(tmp_path: Path) -> None:
+    """systemd says in the environment which stream is the journal, and takes the mark off again."""
+    path = tmp_path / "journal"
+    with path.open("wb") as journal:
+        status = os.fstat(journal.fileno())
+        subprocess.run(
+            [sys.executable, "-c", _SCRIPT, "auto", "debug"],
+            cwd=REPOSITORY,
+            stderr=journal,
+            check=True,
+            env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+        )
+    lines = path.read_text().splitlines()
+    found = {json.loads(line[3:])["event"]: line[:3] for line in lines}
+    assert found == {
+        "callback.accepted": "<6>",
+        "too.fine": "<7>",
+        "Started on port": "<6>",
+        "worth knowing": "<4>",
+        "broken": "<3>",
+    }
+
+
+def test_a_stream_that_is_not_the_journal_has_no_marks() -> None:
+    """As a child of a service, whose own output goes elsewhere, inherits the variable."""
+    assert run_leaking("json", JOURNAL_STREAM="1:1").startswith("{")

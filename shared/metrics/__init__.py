@@ -1,0 +1,1 @@
+"""Figures about both tiers, and the private address at which they are read."""

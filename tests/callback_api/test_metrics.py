@@ -1,0 +1,231 @@
+"""What the door counts, and what it says of it on its private address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from callback_api.metrics import (
+    ACCEPTED,
+    DoorCounts,
+    living,
+    new_board,
+    private_address,
+)
+from callback_api.responses import BusyError
+from shared.commit import NewFile
+from shared.errors import (
+    NotProvenError,
+    RefusedError,
+    SpoolUnavailableError,
+    TooLargeError,
+    UnknownProviderError,
+    UnusableBodyError,
+)
+from shared.metrics.board import Board
+from shared.settings import Settings
+from shared.spool import MARKER, Entry, Folder
+from tests.callback_api.door import (
+    BODY,
+    DEADLINE_SECONDS,
+    HEADERS,
+    SECRET,
+    URL,
+    Process,
+    in_process,
+    make_settings,
+    running,
+)
+from tests.installation import free_port
+
+Samples = dict[tuple[str, ...], float]
+
+
+def samples(text: str) -> Samples:
+    """Every sample of a scrape, by name and label values in the order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scrape(port: int, path: str = "/metrics") -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=DEADLINE_SECONDS)
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def served(folder: Path, **sections: str) -> tuple[Settings, int]:
+    """Settings with a private address, and its port."""
+    port = free_port()
+    providers = f'[providers.ssign]\nsecret = "{SECRET}"\n[metrics]\napi_port = {port}\n'
+    return make_settings(folder, providers=providers, **sections), port
+
+
+def accepted(port: int) -> float:
+    return samples(scrape(port).text)["signspool_callbacks_total", ACCEPTED, "ssign"]
+
+
+def post(door: Process) -> None:
+    assert httpx.post(door.base_url + URL, content=BODY, headers=HEADERS, timeout=20).status_code == 200
+
+
+def test_a_refusal_is_counted_under_the_name_of_its_problem(tmp_path: Path) -> None:
+    """Whoever is to blame; what names no provider of ours is one value."""
+    board = new_board()
+    counts = DoorCounts(board)
+    errors: list[BaseException] = [
+        NotProvenError("x"),
+        NotProvenError("x", status=400),
+        UnusableBodyError("x"),
+        TooLargeError("x"),
+        RefusedError("x", status=418),
+        SpoolUnavailableError("x"),
+        BusyError("x"),
+        asyncio.CancelledError(),
+        ZeroDivisionError(),
+    ]
+    for error in errors:
+        counts.refused("ssign", error)
+    for name in ("", "a provider that is nowhere"):
+        counts.refused(name, UnknownProviderError("x"))
+    counts.disconnected("ssign")
+    assert _counted(_collected(tmp_path, board)) == {
+        ("not_proven", "ssign"): 2,
+        ("unusable_body", "ssign"): 1,
+        ("body_too_large", "ssign"): 1,
+        ("refused", "ssign"): 1,
+        ("not_stored", "ssign"): 1,
+        ("busy", "ssign"): 1,
+        ("unavailable", "ssign"): 2,
+        ("disconnected", "ssign"): 1,
+        ("unknown_provider", "unknown"): 2,
+    }
+
+
+def _counted(found: Samples) -> Samples:
+    """Callbacks by outcome and provider, without the many zeros."""
+    return {key[1:]: value for key, value in found.items() if key[0] == "signspool_callbacks_total" and value}
+
+
+def test_requests_of_every_kind_are_told_apart(tmp_path: Path) -> None:
+    """What names no provider of ours is one value, whatever it names."""
+    settings, port = served(tmp_path)
+    with running(tmp_path / "signspool.toml") as door:
+        for _ in range(3):
+            post(door)
+        url = door.base_url + URL
+        httpx.post(url, content=BODY, timeout=20)
+        httpx.post(url, content=b"{}", headers=HEADERS, timeout=20)
+        for name in ("stranger-1", "stranger-2", ""):
+            httpx.post(f"{door.base_url}/api/callback?provider={name}", content=BODY, timeout=20)
+        found = samples(scrape(port).text)
+        by = {
+            key[1:]: value for key, value in found.items() if key[0] == "signspool_callbacks_total" and value
+        }
+        assert by == {
+            (ACCEPTED, "ssign"): 3,
+            ("not_proven", "ssign"): 1,
+            ("unusable_body", "ssign"): 1,
+            ("unknown_provider", "unknown"): 3,
+        }
+        assert {key[2] for key in found if key[0] == "signspool_callbacks_total"} == {"ssign", "unknown"}
+        assert found["signspool_callback_durable_seconds_count", "ssign"] == 3
+        assert found["signspool_callback_durable_seconds_bucket", "+Inf", "ssign"] == 3
+        assert 0 < found["signspool_callback_durable_seconds_sum", "ssign"] < DEADLINE_SECONDS
+        last = found["signspool_callback_last_accepted_timestamp_seconds", "ssign"]
+        assert abs(time.time() - last) < DEADLINE_SECONDS
+        # Three callbacks and two copies of refused ones, each alone.
+        wait(lambda: samples(scrape(port).text)["signspool_commit_files_sum",] == 5, "five files")
+        assert found["signspool_spool_min_free_bytes",] == settings.spool.min_free
+        assert found["signspool_spool_free_bytes",] > 0
+        assert found["signspool_door_workers",] == found["signspool_door_ready",] == 1
+
+        (settings.spool.root / MARKER).rename(tmp_path / "marker")
+        wait(lambda: scrape(port, "/readyz").status_code == 503, "the door to be unready")
+        assert "marker" in scrape(port, "/readyz").json()["detail"]
+        assert scrape(port, "/healthz").status_code == 200
+        wait(lambda: samples(scrape(port).text)["signspool_door_ready",] == 0, "the figure to say so")
+        assert httpx.post(url, content=BODY, headers=HEADERS, timeout=20).status_code == 503
+        assert samples(scrape(port).text)["signspool_callbacks_total", "not_stored", "ssign"] == 1
+        assert door.stop() == 0
+
+
+def test_totals_are_those_of_all_workers_and_never_fall(tmp_path: Path) -> None:
+    """Also when a worker is killed, and another one takes its place."""
+    _, port = served(tmp_path)
+    with running(tmp_path / "signspool.toml", workers=2) as door:
+        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == 2, "two workers")
+        sent = 0
+        while sent < 20:
+            post(door)
+            sent += 1
+        assert accepted(port) == sent
+        workers = [int(pid) for pid in _children(door.process.pid)]
+        by_worker = [line for line in door.log_lines() if line["event"] == "callback.accepted"]
+        assert len(by_worker) == sent
+        os.kill(workers[0], signal.SIGKILL)
+        assert accepted(port) == sent
+        wait(lambda: len(set(_children(door.process.pid)) - set(workers)) == 1, "another worker")
+        for _ in range(10):
+            post(door)
+        assert accepted(port) == sent + 10
+        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == 2, "two workers again")
+
+
+def _children(pid: int) -> list[int]:
+    """The worker processes of a door."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_a_group_counts_its_files_and_those_that_failed(tmp_path: Path) -> None:
+    board = new_board()
+    counts = DoorCounts(board)
+    good = NewFile(Folder.SPOOL, Entry("2026-11-21", "1.json"), b"{}")
+    bad = NewFile(Folder.SPOOL, Entry("2026-11-21", "2.json"), b"{}", error=SpoolUnavailableError("full"))
+    counts.group([good, bad, good], 0.003)
+    found = _collected(tmp_path, board)
+    assert found["signspool_commit_files_sum",] == 3
+    assert found["signspool_commit_files_bucket", "2.0"] == 0
+    assert found["signspool_commit_files_bucket", "4.0"] == 1
+    assert found["signspool_commit_failed_files_total",] == 1
+    assert found["signspool_commit_duration_seconds_bucket", "0.002"] == 0
+    assert found["signspool_commit_duration_seconds_bucket", "0.004"] == 1
+
+
+def _collected(folder: Path, board: Board) -> Samples:
+    """What a scrape of a board says, without a door."""
+    settings, port = served(folder)
+    with private_address(settings, board):
+        return samples(scrape(port).text)
+
+
+def test_a_worker_whose_loop_has_stopped_is_not_alive(tmp_path: Path) -> None:
+    """Its row says so by the age of its last beat; one that ended in good order at once."""
+    settings = make_settings(tmp_path)
+    board = new_board()
+    assert living(board) == []
+    with in_process(settings, board=board) as door:
+        assert len(living(board)) == 1
+        assert door.ask().status_code == 200
+    assert living(board) == []
