@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := signspool callback_api processor shared simulator benchmarks tests
 TEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo install install-test install-bench test check bench format lock clean
+.PHONY: help demo install install-test install-bench test check bench format man lock clean
 
 help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   every figure of the README, each beside what it is compared with (about half an hour; needs wrk)"
 	@echo "make install the .venv with the signspool command in it"
+	@echo "make man     renew docs/man/signspool.1 from the texts of --help"
 	@echo "make lock    renew requirements.lock and requirements-test.lock"
 
 demo: install
@@ -54,6 +55,9 @@ check: install-bench
 format: install-test
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+man: install
+	$(BIN)/signspool man > docs/man/signspool.1
 
 # Needs `uv` on the path; the lock files name no index.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"

@@ -47,7 +47,7 @@ def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> 
             of it.
     """
     proof = provider.authenticate(callback)
-    head = _bounded_head(provider, callback)
+    head = bounded_head(provider, callback)
     receipt_id = str(uuid_utils.uuid7())
     receipt = _receipt(
         provider,
@@ -70,7 +70,12 @@ def accept(provider: AnyProvider, callback: Callback, received_at: datetime) -> 
     return Stored(receipt_id, entry, record.to_bytes())
 
 
-def _bounded_head(provider: AnyProvider, callback: Callback) -> Head:
+def bounded_head(provider: AnyProvider, callback: Callback) -> Head:
+    """The id and the action.
+
+    Raises:
+        UnusableBodyError: one is missing, of the wrong kind, or too long.
+    """
     head = provider.callback_id(callback)
     for name, text in ((provider.id_field, head.document_id), ("action", head.action)):
         if len(text.encode("utf-8", "surrogatepass")) > MAX_HEAD_TEXT_BYTES:
@@ -168,9 +173,17 @@ def _refused_copy(
     encoding = _plain_encoding(payload) if truncated else callback.decoded.encoding
     _, status, detail = problem_of(error)
     refusal: dict[str, object] = {"status": status, "title": error.title, "detail": detail}
+    if isinstance(error, UnusableBodyError):
+        # The sender was proven before the body was read; a proof that is not noted now is lost.
+        proof = provider.authenticate(callback)
+        refusal |= {"trust": proof.trust, "keyId": proof.key_id}
     if truncated:
         refusal["truncated"] = True
     receipt_id = str(uuid_utils.uuid7())
+    receipt = _receipt(
+        provider, callback, receipt_id, encoding=encoding, trust=Trust.REFUSED, refusal=refusal
+    )
+    receipt.headers |= provider.evidence(callback)
     record = SpoolRecord(
         received_at=received_at,
         document_id=head.document_id,
@@ -178,9 +191,7 @@ def _refused_copy(
         provider_number=provider.file_number,
         payload=payload,
         id_field=provider.id_field,
-        receipt=_receipt(
-            provider, callback, receipt_id, encoding=encoding, trust=Trust.REFUSED, refusal=refusal
-        ),
+        receipt=receipt,
     )
     entry = Entry(received_at.date().isoformat(), entry_name(head.document_id or _UNKNOWN, receipt_id))
     return Stored(receipt_id, entry, record.to_bytes())
@@ -188,7 +199,7 @@ def _refused_copy(
 
 def _head(provider: AnyProvider, callback: Callback) -> Head:
     try:
-        return _bounded_head(provider, callback)
+        return bounded_head(provider, callback)
     except RefusedError:
         return Head("", "")
 

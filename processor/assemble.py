@@ -10,8 +10,11 @@ from pathlib import Path
 from processor.access import Access
 from processor.breaker import Breaker
 from processor.daemon import Daemon
+from processor.daylists import DayLists
 from processor.destinations import build_destinations
 from processor.destinations._base import Destination
+from processor.history import History
+from processor.housekeeping import Housekeeping
 from processor.inhand import InHand
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
@@ -204,13 +207,7 @@ def _daemon(
         database=database,
         pipeline=pipeline,
         settler=settler,
-        retention=Retention(
-            spool,
-            {
-                Folder.DONE: settings.spool.retention_done,
-                Folder.REFUSED: settings.spool.retention_refused,
-            },
-        ),
+        housekeeping=housekeeping(settings, spool, database),
         lanes=lanes,
         pollers=pollers,
         writer=writer,
@@ -224,6 +221,23 @@ def _daemon(
 def _lane_names(settings: Settings) -> list[str]:
     names = [*map(provider_lane, settings.providers), *map(destination_lane, settings.destinations)]
     return [*names, MIRROR_LANE] if settings.database.mirror is not None else names
+
+
+def housekeeping(settings: Settings, spool: Spool, database: Database) -> Housekeeping:
+    """What keeps this spool, and the history in the database, in bounds."""
+    history = History(database, spool.clock, keep_seconds=settings.database.retention_events)
+    return Housekeeping(spool, DayLists(spool), retention(settings, spool), history)
+
+
+def retention(settings: Settings, spool: Spool) -> Retention:
+    """What drops the days of this spool."""
+    options = settings.spool
+    return Retention(
+        spool,
+        {Folder.DONE: options.retention_done, Folder.REFUSED: options.retention_refused},
+        reasons_seconds=options.retention_reasons,
+        lists_seconds=options.retention_lists,
+    )
 
 
 def _lane_settings(settings: Settings, lane: str) -> LaneSettings:

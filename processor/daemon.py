@@ -19,12 +19,12 @@ import structlog
 
 from processor import outbox
 from processor.download import remove_leftovers
+from processor.housekeeping import Housekeeping
 from processor.lanes import Lane
 from processor.means import Means
 from processor.metrics import ProcessorMetrics
 from processor.pipeline import Pipeline, Tally, TooManyBadError
 from processor.poll import Poller
-from processor.retention import Retention
 from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
@@ -51,7 +51,7 @@ class Daemon:
     database: Database
     pipeline: Pipeline
     settler: Settler
-    retention: Retention
+    housekeeping: Housekeeping
     lanes: list[Lane]
     pollers: list[Poller]
     writer: SpoolWriter
@@ -178,7 +178,8 @@ class Daemon:
             group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
             for part in self._busy_parts:
                 group.create_task(part.run(stop))
-            group.create_task(self._sweep_again_and_again(stop, stopping))
+            group.create_task(self._sweep_again_and_again(stop))
+            group.create_task(self._keep_house_again_and_again(stop, stopping))
             await self._look_again_and_again(look, stop, stopping)
         left_seconds = max(0.0, self._grace_ends_at - loop.time())
         async with asyncio.timeout(left_seconds + 5):
@@ -240,22 +241,32 @@ class Daemon:
             pause = _Pause()
             await _either(look, stop, self.sweep_seconds)
 
-    async def _sweep_again_and_again(self, stop: asyncio.Event, stopping: threading.Event) -> None:
+    async def _sweep_again_and_again(self, stop: asyncio.Event) -> None:
         """What need not be done at every wake-up, and holds up no arrival however long it takes."""
         while not stop.is_set():
             await _sleep(stop, self.sweep_seconds)
             try:
-                await asyncio.to_thread(self._sweep, stopping)
+                await asyncio.to_thread(self._sweep)
             except UnavailableError as error:
                 self.means.missed("sweep", error)
             else:
                 self.means.found("sweep")
                 self.metrics.swept()
 
-    def _sweep(self, stopping: threading.Event) -> None:
+    async def _keep_house_again_and_again(self, stop: asyncio.Event, stopping: threading.Event) -> None:
+        """What is done once a day, and may take long."""
+        while not stop.is_set():
+            await _sleep(stop, self.sweep_seconds)
+            try:
+                await asyncio.to_thread(self.housekeeping.work, stopping)
+            except UnavailableError as error:
+                self.means.missed("housekeeping", error)
+            else:
+                self.means.found("housekeeping")
+
+    def _sweep(self) -> None:
         self.spool.make_day_folders()
         self.settler.scan()
-        self.retention.drop(stopping)
 
 
 class _Pause:

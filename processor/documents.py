@@ -186,6 +186,8 @@ def _document(row: RowMapping) -> dict[str, Any]:
         "status_at": iso(row["status_at"]),
         "created_at": iso(row["created_at"]),
         "registered_at": iso(row["registered_at"]),
+        "erased_at": iso(row["erased_at"]),
+        "history_dropped_at": iso(row["history_dropped_at"]),
     }
 
 

@@ -3,30 +3,66 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import structlog
 
+from processor.daylists import EXPIRED_SUFFIX, LIST_SUFFIX, DayLists
 from shared.names import day_of
-from shared.spool import Folder, Spool, unavailable
+from shared.spool import Folder, Spool, unavailable, write_small
 
 log = structlog.get_logger()
 
 _DAY = timedelta(days=1)
 
 
-class Retention:
-    """Drops day folders. `keep_seconds` tells how long after its end a day of a folder is kept."""
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What is over, oldest first: day folders, reasons whose entries are gone, and lists of digests with the
+    notes of deleted days, by their paths under the root."""
 
-    def __init__(self, spool: Spool, keep_seconds: Mapping[Folder, float]) -> None:
+    days: list[tuple[Folder, str]]
+    reasons: list[str]
+    lists: list[str]
+
+
+class Retention:
+    """Drops day folders. `keep_seconds` tells how long after its end a day of a folder is kept.
+
+    `reasons_seconds` is for reasons in `quarantine/` whose entry a person has taken away, `lists_seconds` for
+    the lists of digests; None keeps them.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        keep_seconds: Mapping[Folder, float],
+        *,
+        reasons_seconds: float | None = None,
+        lists_seconds: float | None = None,
+    ) -> None:
         self._spool = spool
         self._keep = {folder: timedelta(seconds=seconds) for folder, seconds in keep_seconds.items()}
+        self._keep_reasons = None if reasons_seconds is None else timedelta(seconds=reasons_seconds)
+        self._keep_lists = None if lists_seconds is None else timedelta(seconds=lists_seconds)
+        self._lists = DayLists(spool)
         self._checked_on: date | None = None
+
+    def expired(self) -> Expired:
+        """Everything whose time is over.
+
+        Raises:
+            SpoolUnavailableError: a folder cannot be listed.
+        """
+        return Expired(self.over(), list(self._reasons()), list(self._old_lists()))
 
     def over(self) -> list[tuple[Folder, str]]:
         """The days whose time is over, oldest first.
@@ -34,33 +70,68 @@ class Retention:
         Raises:
             SpoolUnavailableError: a folder cannot be listed.
         """
-        today = self._spool.clock.today()
         return [
             (folder, name)
             for folder, keep in self._keep.items()
             for name in reversed(self._spool.days(folder))
-            if (day := day_of(name)) is not None and today - day - _DAY >= keep
+            if self._is_over(name, keep)
         ]
 
+    def _is_over(self, name: str, keep: timedelta) -> bool:
+        day = day_of(name)
+        return day is not None and self._spool.clock.today() - day - _DAY >= keep
+
     def drop(self, stop: threading.Event) -> int:
-        """Delete the days whose time is over, once a day or until told to stop; returns how many.
+        """Delete what is over, once a day or until told to stop; returns how many days.
 
         Raises:
-            SpoolUnavailableError: one cannot be deleted.
+            SpoolUnavailableError: something cannot be deleted.
         """
         today = self._spool.clock.today()
         if self._checked_on == today:
             return 0
         days = self.over()
         for number, (folder, name) in enumerate(days):
+            if folder is Folder.DONE:
+                self._note_expired(name)
             with unavailable(f"delete {folder}/{name}"):
                 if not _drop_folder(self._spool.folder(folder) / name, stop):
                     return number
             log.info("retention.dropped", folder=str(folder), day=name)
+        for path in (*self._reasons(), *self._old_lists()):
+            with unavailable(f"delete {path}"):
+                (self._spool.root / path).unlink(missing_ok=True)
+            log.info("retention.dropped", path=path)
         self._drop_empty_days()
         self._drop_empty_file_folders()
         self._checked_on = today
         return len(days)
+
+    def _note_expired(self, day: str) -> None:
+        """Before a day is deleted: who misses its files one day finds out where they went."""
+        note = self._spool.folder(Folder.DONE) / f"{day}{EXPIRED_SUFFIX}"
+        if not note.exists():
+            content = {"day": day, "expiredAt": self._spool.clock.local().isoformat(timespec="seconds")}
+            with unavailable(f"write {note.name}"):
+                write_small(note, json.dumps(content) + "\n")
+
+    def _reasons(self) -> Iterator[str]:
+        """Reasons of days that are over, whose entry lies beside them no more."""
+        for day in reversed(self._spool.days(Folder.QUARANTINE)) if self._keep_reasons is not None else ():
+            if not self._is_over(day, self._keep_reasons or _DAY):
+                continue
+            with suppress(FileNotFoundError), unavailable(f"list {Folder.QUARANTINE}/{day}"):
+                yield from self._spool.orphaned_reasons(day)
+
+    def _old_lists(self) -> Iterator[str]:
+        """Lists that are over, but never the newest, and the notes of days deleted as long ago."""
+        if self._keep_lists is None:
+            return
+        named = [(day, LIST_SUFFIX) for day in self._lists.days()[:-1]]
+        named += [(day, EXPIRED_SUFFIX) for day in self._lists.expired()]
+        for day, suffix in sorted(named):
+            if self._is_over(day, self._keep_lists):
+                yield f"{Folder.DONE}/{day}{suffix}"
 
     def _drop_empty_days(self) -> None:
         """Days before yesterday from which everything has moved on; the door writes into none of them."""

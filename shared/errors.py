@@ -16,6 +16,7 @@ SignspoolError
 ├── WaitingError                a person or the application has to say something first: nobody is charged
 │   └── AccessError               our own key is not accepted: nothing is asked there any more until it is
 ├── HeldError                   repeating might do the thing twice: a person decides
+├── UnjudgeableError            the copy of a refused callback lacks what its proof needs
 ├── LeaseLostError              another process has taken the work over: leave it alone
 └── UnavailableError            our own means are gone: stop taking work, charge nobody, log once
     ├── SpoolUnavailableError     the spool cannot be written: 503
@@ -125,6 +126,10 @@ class AccessError(WaitingError):
 
 class HeldError(SignspoolError):
     """The work may have been done already and doing it again is not harmless."""
+
+
+class UnjudgeableError(SignspoolError):
+    """Whether a refused callback was right cannot be told from its copy."""
 
 
 class LeaseLostError(SignspoolError):

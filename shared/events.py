@@ -79,6 +79,8 @@ class Trust(StrEnum):
     """Nothing proves the sender; what it says has to be read back from the provider before it counts."""
     OPEN = "open"
     """The settings say `authentication = "none"`."""
+    VOUCHED = "vouched"
+    """Nothing proved the sender; a person let it in with `signspool spool reverify --vouch`."""
     REFUSED = "refused"
     """Turned away; kept only to be judged again."""
 

@@ -37,7 +37,8 @@ _OUR_HEAD = re.compile(r'\{"timestamp": "(?P<timestamp>[^"\\\x00-\x1f]*)", "orig
 class Receipt:
     """What we noted when the callback came; never changed.
 
-    `sha256` and `size_bytes` are of the body. `refusal` stands in copies of refused callbacks only.
+    `sha256` and `size_bytes` are of the body. `refusal` stands in copies of refused callbacks only,
+    `judged_again` in callbacks that were refused first: when they were let in, and what the refusal said.
     """
 
     id: str
@@ -53,10 +54,13 @@ class Receipt:
     key_id: str | None = None
     origin: Origin = Origin.CALLBACK
     refusal: dict[str, Any] | None = None
+    judged_again: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The JSON text under `receipt`, in the form that `json.dumps` gives it."""
-        refusal = "" if self.refusal is None else f', "refusal": {json.dumps(self.refusal)}'
+        rest = "" if self.refusal is None else f', "refusal": {json.dumps(self.refusal)}'
+        if self.judged_again is not None:
+            rest += f', "judgedAgain": {json.dumps(self.judged_again)}'
         headers = json.dumps(self.headers) if self.headers else "{}"
         query = json.dumps(self.query) if self.query else "{}"
         return (
@@ -65,7 +69,7 @@ class Receipt:
             f'"contentType": {_quoted(self.content_type)}, "headers": {headers}, "query": {query}, '
             f'"remoteAddress": {_quoted(self.remote_address)}, "trust": "{self.trust}", '
             f'"keyId": {"null" if self.key_id is None else _quoted(self.key_id)}, '
-            f'"origin": "{self.origin}"{refusal}}}'
+            f'"origin": "{self.origin}"{rest}}}'
         )
 
 
@@ -246,13 +250,14 @@ def _receipt(value: object) -> Receipt | None:
             trust=Trust(value.get("trust", Trust.OPEN)),
             key_id=value.get("keyId"),
             origin=Origin(value.get("origin", Origin.CALLBACK)),
-            refusal=_refusal(value.get("refusal")),
+            refusal=_remark(value.get("refusal")),
+            judged_again=_remark(value.get("judgedAgain")),
         )
     except TypeError as error:
         raise ValueError(f"receipt is damaged: {error}") from None
 
 
-def _refusal(value: object) -> dict[str, Any] | None:
+def _remark(value: object) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         return None
     return {

@@ -281,17 +281,35 @@ class Spool:
         with unavailable("remove a reason"):
             _remove(self._reason_path(entry))
 
+    def orphaned_reasons(self, day: str) -> list[str]:
+        """The reasons of a day of `quarantine/` whose entry is gone, as paths under the root.
+
+        Raises:
+            OSError: the day cannot be listed.
+        """
+        names = os.listdir(self.folder(Folder.QUARANTINE) / day)  # noqa: PTH208  (names are all that is needed)
+        taken = {self._reason_name(name) for name in names if is_entry_name(name)}
+        return [
+            f"{Folder.QUARANTINE}/{day}/{name}"
+            for name in sorted(names)
+            if name.endswith(REASON_SUFFIX) and name not in taken
+        ]
+
     def _forget_reason(self, folder: Folder, entry: Entry) -> None:
         if folder is Folder.QUARANTINE:
             self.forget_reason(entry)
 
     def _reason_path(self, entry: Entry) -> str:
-        stem = entry.name.removesuffix(".json")
+        return self._place(Folder.QUARANTINE, Entry(entry.day, self._reason_name(entry.name)))
+
+    @staticmethod
+    def _reason_name(name: str) -> str:
+        stem = name.removesuffix(".json")
         if len(os.fsencode(stem)) > _LONGEST_STEM_BYTES:
             # A name that a person chose may leave no room for the ending.
             digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]
             stem = f"{stem[:40]}-{digest}"
-        return self._place(Folder.QUARANTINE, Entry(entry.day, stem + REASON_SUFFIX))
+        return stem + REASON_SUFFIX
 
 
 class unavailable:  # noqa: N801  (it reads as a word: `with unavailable("list spool/"):`)

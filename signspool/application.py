@@ -7,15 +7,25 @@ from typing import Annotated
 
 import typer
 
-from signspool import check, database, deliveries, documents, providers, settings, spool, tiers, up
+from signspool import (
+    check,
+    database,
+    deliveries,
+    documents,
+    manual,
+    providers,
+    retention,
+    settings,
+    spool,
+    tiers,
+    up,
+)
 from signspool.context import Config, remember_config
 from signspool.demo.command import demo
 
 # Plain help starts fast and reads the same everywhere. Tracebacks of Typer's show local variables, and with
 # them secrets.
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,5 +60,7 @@ app.add_typer(deliveries.group, name="deliveries")
 app.add_typer(providers.group, name="providers")
 app.add_typer(database.group, name="db")
 app.add_typer(settings.group, name="settings")
+app.command()(manual.man)
+app.command()(retention.retention)
 app.command()(tiers.simulate)
 app.command()(demo)

@@ -10,7 +10,7 @@ from signspool.context import Config, Json, settings_of
 from signspool.output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from signspool.findings import Finding
+    from signspool.finding import Finding
 
 
 def check(
@@ -22,10 +22,16 @@ def check(
             "--init-spool", help="Make the root a spool although it is there already, and repair one."
         ),
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Connect to no provider and no destination.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Check settings, folders, disk, clock, database, providers and destinations; exit 1 when one fails.
+    """Check settings, folders, rights, disk, clocks, database, providers, destinations, certificates, secrets
+    and evidence; exit 1 when one fails.
+
+    Providers and destinations are connected to, with no secret and no effect, unless --offline.
 
     A root that is not there at all is made. One that is there without our marker may be a volume that is not
     mounted, so it is made a spool only with --init-spool.
@@ -33,9 +39,10 @@ def check(
     Example: signspool check
     """
     settings = settings_of(context, config)
-    from signspool.findings import Level, findings  # noqa: PLC0415  (looks at everything, so needs everything)
+    from signspool.finding import Level  # noqa: PLC0415
+    from signspool.findings import findings  # noqa: PLC0415  (looks at everything, so needs everything)
 
-    found = list(findings(settings, init_spool=init_spool))
+    found = list(findings(settings, init_spool=init_spool, offline=offline))
     failed = sum(item.level is Level.FAIL for item in found)
     if as_json:
         print_json([item.as_json() for item in found])

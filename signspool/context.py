@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.errors import SchemaError
+from shared.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
     from shared.db.session import Database
@@ -24,6 +25,8 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Print this many at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
 def new_group(help_text: str) -> typer.Typer:
@@ -68,6 +71,34 @@ def spool_of(settings: Settings) -> Spool:
     spool = Spool(settings.spool.root, Clock.in_zone(settings.spool.timezone))
     spool.id()
     return spool
+
+
+def expect_owner(spool: Spool) -> None:
+    """Return when the service can use the files that this user makes.
+
+    Raises:
+        UsageError: the spool belongs to another user.
+    """
+    from signspool.machine import other_owner  # noqa: PLC0415
+
+    owner = other_owner(spool.root)
+    if owner is not None:
+        raise UsageError(f"the spool belongs to {owner}, who could not use what is made now: sudo -u {owner}")
+
+
+def confirm(question: str, *, yes: bool, dry_run: bool) -> None:
+    """Return when a change of many things is wanted: by `--yes`, by an answer on the terminal, or not at all
+    since it is a dry run.
+
+    Raises:
+        UsageError: nobody is there to be asked, or the answer was no.
+    """
+    if yes or dry_run:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Look first with --dry-run, then say --yes")
+    if not typer.confirm(question, err=True):
+        raise UsageError("nothing was done")
 
 
 @contextmanager

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from shared.errors import UsageError
-from signspool.context import Config, Json, Limit, database_of, new_group, settings_of, spool_of
+from signspool.context import (
+    Config,
+    DryRun,
+    Json,
+    Limit,
+    confirm,
+    database_of,
+    new_group,
+    settings_of,
+    spool_of,
+)
 from signspool.output import complain, count_text, print_json, print_table, say, shortened
 
 group = new_group("What is owed: fetching, deliveries, workflow steps, the company's own table.")
@@ -111,17 +121,17 @@ def retry_deliveries(
     provider: Provider = None,
     document: Document = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --state held: it may happen a second time, do it anyway.")
+        bool,
+        typer.Option("--yes", help="Do it without asking; of what is held: it may happen a second time."),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """Start owed things afresh, with all their attempts; files in quarantine go back to deferred/.
 
-    What is held may have happened already, so it takes an explicit id, or --yes.
+    With --state it asks first, or wants --yes. What is held may have happened already, so it takes an
+    explicit id, or --yes.
 
     Example: signspool deliveries retry 17 18
     """
@@ -140,7 +150,11 @@ def retry_deliveries(
     settings = settings_of(context, config)
     wanted = Wanted(tuple(ids or ()), (State(state),) if state else (), destination, provider, document)
     with database_of(settings) as database:
-        found = retry(database, spool_of(settings), wanted, utc_now(), dry_run=dry_run)
+        spool = spool_of(settings)
+        if state is not None and not yes and not dry_run:
+            count = len(retry(database, spool, wanted, utc_now(), dry_run=True).afresh)
+            confirm(f"This would start {count_text(count, 'delivery')} afresh.", yes=yes, dry_run=dry_run)
+        found = retry(database, spool, wanted, utc_now(), dry_run=dry_run)
     known = {row["id"] for row in (*found.afresh, *found.left_alone)}
     missing = [number for number in ids or () if number not in known]
     if as_json:

@@ -11,6 +11,7 @@ import typer
 
 from shared.errors import UsageError
 from shared.events import DocumentStatus
+from signspool import erasing
 from signspool.context import Config, Json, Limit, database_of, new_group, settings_of
 from signspool.output import complain, count_text, print_json, print_table, say, shortened
 from signspool.sending import cancel_command, send_command
@@ -96,6 +97,10 @@ def _print_document(document: dict[str, Any]) -> None:
     say(f"  since       {_moment(document['status_at'])}")
     say(f"  first heard {_moment(document['created_at'])}")
     say(f"  registered  {_moment(document['registered_at'])}")
+    if document["erased_at"]:
+        say(f"  erased      {_moment(document['erased_at'])}: its personal data, on request")
+    if document["history_dropped_at"]:
+        say(f"  history     dropped {_moment(document['history_dropped_at'])}: its time was over")
     for title, values in (("references", document["references"]), ("DMS", document["dms"])):
         say(f"  {title:11} {', '.join(f'{name}={value}' for name, value in values.items()) or '-'}")
     for place, (name, value) in enumerate(document["learned"].items()):
@@ -201,7 +206,7 @@ def register_document(
 ) -> None:
     """Tell of a document that was sent out for signature; the same again changes nothing.
 
-    Example: signspool documents register PROVIDER 155 --ref NAME=901,902 --dms folder=42
+    Example: signspool documents register PROVIDER 155 --ref file_ids=901
     """
     from processor.documents import Registration, check_registration, register  # noqa: PLC0415
     from shared.clock import utc_now  # noqa: PLC0415
@@ -274,6 +279,9 @@ def import_documents(
         say(f"{count_text(counts['lines'], 'line')} in order; nothing was imported")
     else:
         say(f"new {counts['new']}, changed {counts['changed']}, unchanged {counts['unchanged']}")
+
+
+group.command("erase")(erasing.erase)
 
 
 def _content(file: str) -> bytes:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from shared import jsontext
 from shared.errors import UnavailableError, UsageError
 from shared.names import day_of, encode_id, guid_in
+from shared.providers import AnyProvider
 from shared.record import SpoolRecord, parse_record
 from shared.settings import Settings
 from shared.settings.units import parse_duration
 from shared.spool import Entry, Folder, Spool, UnreadableError
 
 UNKNOWN_PROVIDER = "?"
+_EXPLAINED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,7 @@ class Choice:
     document_id: str | None = None
     day: str | None = None
     older_than_seconds: float | None = None
+    reason: str | None = None
 
     def fits_name(self, entry: Entry) -> bool:
         """Whether an entry may be meant, as far as its name tells."""
@@ -94,6 +97,12 @@ class Looker:
         self.spool = spool
         self._settings = settings
         self._names = _provider_names(settings)
+
+    def providers(self) -> Mapping[str, AnyProvider]:
+        """The configured providers by name."""
+        from shared.settings import build_providers  # noqa: PLC0415
+
+        return build_providers(self._settings)
 
     def look(self, folder: Folder, entry: Entry) -> Seen | None:
         """Read one entry; None when it is gone."""
@@ -125,10 +134,21 @@ class Looker:
         for folder in folders:
             entries = (entry for entry in self.spool.entries(folder) if choice.fits_name(entry))
             for _, of_day in groupby(entries, key=lambda entry: entry.day):
-                for entry in sorted(of_day, key=_arrival, reverse=True):
-                    seen = self.look(folder, entry)
-                    if seen is not None and choice.fits(seen):
-                        yield seen
+                latest_first = sorted(of_day, key=_arrival, reverse=True)
+                looked = (self.look(folder, entry) for entry in latest_first)
+                yield from self.fitting((seen for seen in looked if seen is not None), choice)
+
+    def fitting(self, found: Iterable[Seen], choice: Choice) -> Iterator[Seen]:
+        """Those of the entries that are meant."""
+        fitting = (seen for seen in found if choice.fits(seen))
+        if choice.reason is None:
+            yield from fitting
+            return
+        wanted = choice.reason.casefold()
+        # The database is asked for the reasons of many at once.
+        while part := list(islice(fitting, _EXPLAINED_AT_ONCE)):
+            reasons = self.reasons(part)
+            yield from (seen for seen in part if wanted in reasons.get(seen, "").casefold())
 
     def named(self, text: str, folders: Sequence[Folder] = tuple(Folder)) -> list[Seen]:
         """The entries of a name, a guid, or a document id."""
@@ -233,12 +253,12 @@ def parse_age(text: str | None) -> float | None:
         raise UsageError(f"--older-than {text}: {error}") from None
 
 
-def parse_day(text: str | None) -> str | None:
+def parse_day(text: str | None, option: str = "--day") -> str | None:
     """A day as folders name it.
 
     Raises:
         UsageError: it is none.
     """
     if text is not None and day_of(text) is None:
-        raise UsageError(f"--day {text}: write it like 2026-11-21")
+        raise UsageError(f"{option} {text}: write it like 2026-11-21")
     return text

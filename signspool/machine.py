@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,13 @@ RELEASED_ON = date(2026, 11, 21)
 
 _LEAST_INODES = 1000
 _TIME_SERVICE = Path("/run/systemd/timesync")
+OVER_NETWORK = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3"}
+    | {f"fuse.{name}" for name in ("ceph", "davfs", "glusterfs", "rclone", "s3fs", "sshfs")}
+)
+"""File systems behind which another machine stands."""
+FORGETFUL = frozenset({"ramfs", "tmpfs"})
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +92,31 @@ def other_owner(path: Path) -> str | None:
 def is_clock_unsynchronised() -> bool:
     """Whether the machine's time service runs and has not set the clock yet; where none is known, False."""
     return _TIME_SERVICE.is_dir() and not (_TIME_SERVICE / "synchronized").exists()
+
+
+def file_system_of(path: Path, mounts: str | None = None) -> str | None:
+    """The kind of file system that a path is on, as `nfs4`; None where the system does not tell.
+
+    `mounts` has the form of `/proc/self/mountinfo`.
+    """
+    if mounts is None:
+        try:
+            mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+    place, longest, found = path.resolve(), -1, None
+    for line in mounts.splitlines():
+        before, separator, behind = line.partition(" - ")
+        fields = before.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        point = Path(_unescaped(fields[4]))
+        # Of several on one place, the last is the one that is seen.
+        if place.is_relative_to(point) and len(point.parts) >= longest:
+            longest, found = len(point.parts), behind.split(" ")[0]
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """A mount point as it is: the kernel writes space, tab, newline and backslash as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

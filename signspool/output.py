@@ -115,7 +115,9 @@ def age_text(seconds: float) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """A number with its noun: `1 entry`, `2 entries`."""
+    """A number with its noun: `1 entry`, `2 entries`, `2 days`."""
     if number == 1:
         return f"1 {noun}"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
+    if noun.endswith("y") and not noun.endswith("ay"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}s"

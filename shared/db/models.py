@@ -110,7 +110,8 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 
 class Document(Base):
     """One document of one provider. `refs_version` counts changes of what was registered, so that work that
-    began before a change is seen to be out of date."""
+    began before a change is seen to be out of date. `erased_at` is set when its personal data was erased on
+    request, `history_dropped_at` when retention dropped its history."""
 
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("provider", "key"),)
@@ -127,6 +128,8 @@ class Document(Base):
     dms: Mapped[dict[str, str]]
     refs_version: Mapped[int]
     learned: Mapped[dict[str, str]]
+    erased_at: Mapped[datetime | None]
+    history_dropped_at: Mapped[datetime | None]
 
 
 class EventRow(Base):

@@ -18,7 +18,7 @@ from shared.db.patience import Patience
 from shared.db.trouble import in_words, is_unavailable
 from shared.errors import DatabaseUnavailableError, SchemaError
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The version of the tables that this program needs: the name of the newest migration. They sort by age."""
 
 _VERSION_TABLE = "alembic_version"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Generic, NoReturn, TypeVar
+from datetime import date
+from typing import ClassVar, Generic, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
 
-from shared.errors import UnusableBodyError, UsageError
+from shared.errors import UnjudgeableError, UnusableBodyError, UsageError
 from shared.events import Event, EventType
+from shared.expiry import EXPIRES, check_expires
 from shared.providers._answers import (
     answered_object,
     excerpt,
@@ -109,6 +111,12 @@ class ProviderSettings(BaseModel):
         default_factory=dict,
         description="further words for actions, or other meanings: WORD = event type",
     )
+    expires: dict[str, date] = Field(default_factory=dict, description=EXPIRES)
+
+    @model_validator(mode="after")
+    def _expires_of_secrets(self) -> Self:
+        check_expires(self, self.expires)
+        return self
 
 
 class ReturnSettings(ProviderSettings):
@@ -187,6 +195,23 @@ class Provider(ABC, Generic[S]):
         Raises:
             NotProvenError: not at all.
         """
+
+    def evidence(self, callback: Callback) -> dict[str, str]:
+        """Headers by which a refused callback can be judged again; they go into its copy beside
+        `kept_headers`. A signature may be among them, a secret never, whatever the sender put there."""
+        return {}
+
+    def judge_again(self, callback: Callback) -> Proof:
+        """How far the sender of a refused callback is proven by the settings of now.
+
+        The callback is put together from its copy, so that of the headers only `kept_headers` and the
+        `evidence` are there. Its time is that of its receipt, against which time stamps count.
+
+        Raises:
+            NotProvenError: not at all.
+            UnjudgeableError: what would have to be looked at is not in the copy.
+        """
+        raise UnjudgeableError("what would prove the sender is not kept")
 
     @abstractmethod
     def callback_id(self, callback: Callback) -> Head:

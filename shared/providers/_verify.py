@@ -10,9 +10,11 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, IPvAnyNetwork, SecretStr
 
-from shared.errors import NotProvenError
+from shared.errors import NotProvenError, UnjudgeableError
 from shared.events import Trust
 from shared.providers._base import Callback, Proof, Provider, ProviderSettings
+
+_DIGEST_BYTES = 32
 
 
 class SecretSettings(ProviderSettings):
@@ -76,6 +78,11 @@ class SharedSecretProvider(Provider[S]):
 
     def authenticate(self, callback: Callback) -> Proof:
         return check_shared_secret(self.settings, callback)
+
+    def judge_again(self, callback: Callback) -> Proof:
+        if self.settings.authentication == "none":
+            return self.authenticate(callback)
+        raise UnjudgeableError("its proof was a secret that came along, and secrets are not kept")
 
 
 def why_closed(settings: SecretSettings) -> str | None:
@@ -164,6 +171,44 @@ def check_hmac(settings: HmacSettings, callback: Callback) -> Proof:
     if found is None:
         raise NotProvenError(f"the header {name} is wrong: is it the HMAC of this body under our secret?")
     return Proof(Trust.PROVEN, found)
+
+
+def hmac_evidence(settings: HmacSettings, callback: Callback) -> dict[str, str]:
+    """The header with the HMAC, for the copy of a refused callback: no secret, and it proves this body alone.
+
+    Whatever else stands there, our own secret by a mistake of the sender's among it, is left out.
+    """
+    name = settings.hmac_header.lower()
+    given = callback.headers.get(name, "")
+    if not _is_digest(given) or matching_key(given, settings.all_secrets()) is not None:
+        return {}
+    return {name: given}
+
+
+def judge_hmac_again(settings: HmacSettings, callback: Callback) -> Proof:
+    """As `check_hmac`, for a callback that was put together from the copy of a refused one.
+
+    Raises:
+        NotProvenError: wrong, or sent from an address that is not allowed.
+        UnjudgeableError: the copy holds no HMAC.
+    """
+    if settings.authentication != "none" and settings.hmac_header.lower() not in callback.headers:
+        raise UnjudgeableError(
+            f"the copy holds no HMAC: the header {settings.hmac_header} did not come, or held something else"
+        )
+    return check_hmac(settings, callback)
+
+
+def _is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256 digest in hex or base64."""
+    try:
+        return len(bytes.fromhex(text)) == _DIGEST_BYTES
+    except ValueError:
+        pass
+    try:
+        return len(base64.b64decode(text, validate=True)) == _DIGEST_BYTES
+    except ValueError:
+        return False
 
 
 def _hmac_of(body: bytes, secret: SecretStr, encoding: Literal["base64", "hex"]) -> bytes:

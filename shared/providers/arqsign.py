@@ -49,7 +49,13 @@ from shared.providers._base import (
     origin_of,
     retry_after_seconds,
 )
-from shared.providers._verify import HmacSettings, check_hmac, why_closed
+from shared.providers._verify import (
+    HmacSettings,
+    check_hmac,
+    hmac_evidence,
+    judge_hmac_again,
+    why_closed,
+)
 
 _SWITCHES_OFF = frozenset({401, 403, 404})
 """Answers after which ArqSign calls no more, until a person switches the webhook on again."""
@@ -180,6 +186,12 @@ class ArqSign(Provider[Settings]):
             return check_hmac(self.settings, callback)
         except NotProvenError as error:
             raise NotProvenError(str(error), status=self.settings.refused_status) from None
+
+    def evidence(self, callback: Callback) -> dict[str, str]:
+        return hmac_evidence(self.settings, callback)
+
+    def judge_again(self, callback: Callback) -> Proof:
+        return judge_hmac_again(self.settings, callback)
 
     def callback_id(self, callback: Callback) -> Head:
         body = callback.json

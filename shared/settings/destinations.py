@@ -7,6 +7,7 @@ read, so that a misspelt name stops the start instead of the first delivery.
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from shared import template
 from shared.events import DocumentStatus
+from shared.expiry import EXPIRES, check_expires
 from shared.providers._base import FileKind, origin_of
 from shared.settings.sections import Section
 
@@ -32,6 +34,12 @@ class _Destination(Section):
         description="kinds of files that are delivered here",
         min_length=1,
     )
+    expires: dict[str, date] = Field(default_factory=dict, description=EXPIRES)
+
+    @model_validator(mode="after")
+    def _expires_of_secrets(self) -> Self:
+        check_expires(self, self.expires)
+        return self
 
 
 class FolderSettings(_Destination):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
@@ -199,6 +200,7 @@ _TYPE_WORDS: Mapping[Any, str] = {
     Path: "path",
     SecretStr: "secret",
     bool: "true or false",
+    date: "day",
     float: "number",
     int: "whole number",
 }

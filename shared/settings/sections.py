@@ -115,6 +115,15 @@ class SpoolSettings(Section):
     retention_refused: Duration = Field(
         default=30 * DAY_SECONDS, description="Time that copies of refused callbacks are kept."
     )
+    retention_reasons: Duration = Field(
+        default=90 * DAY_SECONDS,
+        description="Time that reasons stay in quarantine whose entry a person has taken away. Entries in "
+        "quarantine themselves stay until a person decides.",
+    )
+    retention_lists: Duration = Field(
+        default=3650 * DAY_SECONDS,
+        description="Time that the daily lists of digests in done/ are kept; the newest stays in any case.",
+    )
     keep_refused: bool = Field(
         default=True, description="Whether a bounded copy of a refused callback is kept to be judged again."
     )
@@ -124,6 +133,15 @@ class SpoolSettings(Section):
     refused_max_per_day: int = Field(
         default=1000, ge=0, description="Refused callbacks that are kept in one day at most."
     )
+
+    @model_validator(mode="after")
+    def _lists_outlive_what_they_list(self) -> Self:
+        if self.retention_lists < self.retention_done:
+            raise ValueError(
+                "retention_lists is shorter than retention_done, so that files would outlive the lists that "
+                "prove them: make it at least as long"
+            )
+        return self
 
 
 class ApiSettings(Section):
@@ -201,6 +219,11 @@ class DatabaseSettings(Section):
         description="Address of the database, PostgreSQL or SQLite; signspool.db under the spool root when "
         "not given.",
         examples=["postgresql://USER:PASSWORD@HOST/NAME"],
+    )
+    retention_events: Duration = Field(
+        default=730 * DAY_SECONDS,
+        description="Time that the history of a finished document is kept after its last event. What is left "
+        "of it then is its id and its last status.",
     )
     mirror: MirrorSettings | None = Field(
         default=None, description="A table of the company's own, kept equal to the document status."

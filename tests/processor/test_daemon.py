@@ -18,6 +18,9 @@ import structlog
 from processor import documents
 from processor.arrivals import Arrivals
 from processor.daemon import Daemon
+from processor.daylists import DayLists
+from processor.history import History
+from processor.housekeeping import Housekeeping
 from processor.means import Means
 from processor.metrics import ProcessorMetrics
 from processor.reading import ReadEntry, Reader
@@ -38,6 +41,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def make_housekeeping(workshop: Workshop, retention: Retention) -> Housekeeping:
+    history = History(workshop.database, workshop.clock, keep_seconds=AN_HOUR_SECONDS)
+    return Housekeeping(workshop.spool, DayLists(workshop.spool), retention, history)
+
+
 def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **changes: object) -> Daemon:
     # Waits are real here.
     workshop.spool.clock = replace(workshop.clock, monotonic=time.monotonic)
@@ -47,7 +55,7 @@ def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **ch
         "database": workshop.database,
         "pipeline": workshop.pipeline(),
         "settler": workshop.settler(),
-        "retention": Retention(workshop.spool, {}),
+        "housekeeping": make_housekeeping(workshop, Retention(workshop.spool, {})),
         "lanes": [],
         "pollers": [],
         "writer": SpoolWriter(workshop.spool),
@@ -113,7 +121,9 @@ async def test_a_sweep_that_takes_long_holds_up_no_arrival(workshop: Workshop) -
             may_end.wait(DEADLINE_SECONDS)
             return 0
 
-    daemon = make_daemon(workshop, 0.05, retention=LongRetention(workshop.spool, {}))
+    daemon = make_daemon(
+        workshop, 0.05, housekeeping=make_housekeeping(workshop, LongRetention(workshop.spool, {}))
+    )
     async with running(daemon):
         await until(begun.is_set)
         arrive(workshop, 1)

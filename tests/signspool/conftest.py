@@ -21,6 +21,7 @@ from shared.clock import Clock
 from shared.record import Receipt, SpoolRecord, digest_of
 from shared.spool import Entry, Folder, Spool
 from signspool.cli import run
+from tests.nursery import Nursery
 
 SETTINGS = """
 [spool]
@@ -46,6 +47,7 @@ class Said:
     @property
     def json(self) -> Any:
         """The one JSON value on standard output; anything beside it is an error."""
+        assert self.out, f"exit {self.code}: {self.err}"
         return json.loads(self.out)
 
 
@@ -62,6 +64,7 @@ class Place:
     config: Path
     spool: Spool
     capture: pytest.CaptureFixture[str]
+    nursery: Nursery
 
     def here(self, *arguments: str) -> Said:
         """Run a command in this process."""
@@ -84,8 +87,17 @@ class Place:
         return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def once(self) -> Said:
-        """Let the real processor do what is due."""
-        return self.real("processor", "--once", "--json")
+        """Let a processor, a process of its own, do what is due."""
+        return self.forked("processor", "--once")
+
+    def forked(self, *arguments: str) -> Said:
+        """Run a command with `--json` that also logs, in a process of its own; exit codes but 0 read as 1."""
+        log = self.home / f"{uuid.uuid4().hex}.log"
+        process = self.nursery.start([*arguments, "--json", "--config", str(self.config)], log)
+        assert process.wait(60)
+        # Log lines come first, one JSON value each; the answer has its braces on lines of their own.
+        said, brace, answer = f"\n{log.read_text()}".rpartition("\n{\n")
+        return Said(0, brace + answer, said) if brace else Said(1, "", answer)
 
     def callback(
         self,
@@ -132,7 +144,7 @@ MakePlace = Callable[..., Place]
 
 @pytest.fixture
 def make_place(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, nursery: Nursery
 ) -> MakePlace:
     """Makes an installation; `more` is added to its settings file, `bare` leaves spool and tables out."""
     for name in set(os.environ) - set(clean_environ()):
@@ -144,7 +156,7 @@ def make_place(
         monkeypatch.chdir(home)
         config = home / "settings.toml"
         config.write_text(SETTINGS.format(root=home / "data") + more)
-        place = Place(home, config, Spool(home / "data", Clock(UTC)), capsys)
+        place = Place(home, config, Spool(home / "data", Clock(UTC)), capsys, nursery)
         if not bare:
             place.spool.initialise()
             assert place.here("db", "upgrade").code == 0

@@ -15,13 +15,13 @@ from tests.signspool.conftest import MakePlace, Place
 
 def check(place: Place, *arguments: str) -> tuple[int, dict[str, Any]]:
     """The exit code, and the findings by what they are about."""
-    said = place.here("check", "--json", *arguments)
+    said = place.here("check", "--offline", "--json", *arguments)
     return said.code, {finding["about"]: finding for finding in said.json}
 
 
 def test_a_sound_installation_passes_with_a_line_for_everything(place: Place) -> None:
     """Every part is named once in the table, and the last line counts."""
-    said = place.real("check")
+    said = place.real("check", "--offline")
     assert said.code == 0
     abouts = [
         "settings",
@@ -194,7 +194,9 @@ def test_deliveries_that_need_a_person_are_counted_with_the_command_that_lists_t
             )
         )
     database.dispose()
-    found = [item for item in place.here("check", "--json").json if item["about"] == "deliveries"]
+    found = [
+        item for item in place.here("check", "--offline", "--json").json if item["about"] == "deliveries"
+    ]
     assert [(item["level"], item["finding"]) for item in found] == [
         ("warn", "1 delivery held"),
         ("warn", "2 deliveries failed"),

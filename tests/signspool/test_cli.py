@@ -3,42 +3,126 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from shared.db.models import State
-from signspool.cli import run
+from signspool.cli import app, run
 from signspool.deliveries import DeliveryState
+from signspool.manual import render
+from tests.nursery import REPOSITORY
 from tests.signspool.conftest import MakePlace, Place, clean_environ
 
-COMMANDS = [
-    ["up"],
-    ["api"],
-    ["processor"],
-    ["check"],
-    ["simulate"],
-    ["db", "upgrade"],
-    ["settings", "show"],
-    *(["spool", verb] for verb in ("ls", "show", "requeue", "discard", "shape")),
-    *(["documents", verb] for verb in ("ls", "show", "register", "import")),
-    *(["deliveries", verb] for verb in ("ls", "retry")),
-    *(["providers", verb] for verb in ("ls", "show")),
-]
+WITHOUT_SETTINGS = (["simulate"], ["demo"], ["man"])
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def all_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Every command as it is typed."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield list(path)
+        return
+    for name, inner in below.items():
+        yield from all_commands(inner, (*path, name))
+
+
+@pytest.mark.parametrize("command", list(all_commands(get_command(app))), ids=" ".join)
 def test_every_command_explains_itself_with_an_example(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--help` of each command has a sentence and a line to type, which names the command."""
+    """`--help` of each command has a sentence and a whole line to type, which the command takes."""
     assert run([*command, "--help"]) == 0
     text = capsys.readouterr().out
-    assert f"Example: signspool {' '.join(command)}" in text
-    assert "--config" in text or command == ["simulate"]
+    known = get_command(app)
+    for word in command:
+        known = known.commands[word]  # type: ignore[attr-defined]
+    told = " ".join((known.help or "").split())
+    example = told.partition("Example: ")[2]
+    assert f"Example: {example}\n" in text
+    words = shlex.split(example.partition(" > ")[0])
+    assert words[: len(command) + 1] == ["signspool", *command]
+    known.make_context(command[-1], words[len(command) + 1 :], obj=None)
+    assert "--config" in text or command in WITHOUT_SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed", "offered"),
+    [
+        ("bash", "signspool spool re", {"requeue", "reverify"}),
+        ("bash", "signspool spool requeue --dry", {"--dry-run"}),
+        ("bash", "signspool spool discard --folder ", {"quarantine", "refused"}),
+        ("zsh", "signspool spool requ", {"requeue"}),
+        ("fish", "signspool spool requ", {"requeue"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(
+    shell: str, typed: str, offered: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """As the script asks that `--show-completion` prints."""
+    monkeypatch.setenv("_SIGNSPOOL_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", typed)
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    assert run([]) == 0
+    said = capsys.readouterr().out
+    assert offered == set(re.findall(r"--dry-run|requeue|reverify|quarantine|refused", said))
+
+
+def test_bash_takes_the_script_and_completes(place: Place) -> None:
+    """In a real shell, by the function that the script defines."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is not installed")
+    script = place.home / "completion"
+    shown = subprocess.run(
+        [sys.executable, "-m", "signspool", "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    script.write_text(shown.stdout)
+    program = place.home / "signspool"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m signspool "$@"\n')
+    program.chmod(0o755)
+    asked = (
+        f". {script}; COMP_WORDS=(signspool documents er); COMP_CWORD=2; "
+        f'PATH="{place.home}:$PATH"; PYTHONPATH="{REPOSITORY}" _signspool_completion {program}; '
+        'echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run([bash, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["erase"]
+
+
+def test_the_manual_page_is_the_one_that_the_texts_make() -> None:
+    """Renew it with `make man`."""
+    assert (REPOSITORY / "docs" / "man" / "signspool.1").read_text() == render(get_command(app))
+
+
+def test_man_shows_the_page_without_a_warning() -> None:
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed")
+    page = REPOSITORY / "docs" / "man" / "signspool.1"
+    done = subprocess.run(
+        [groff, "-man", "-Tascii", "-ww", str(page)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    plain = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
+    for command in all_commands(get_command(app)):
+        assert f"signspool {' '.join(command)} " in plain
+    assert "signspool spool requeue --all --folder quarantine" in plain
 
 
 def test_help_needs_none_of_the_slow_parts() -> None:

@@ -65,7 +65,10 @@ def test_deliveries_are_listed_by_state_destination_and_document(place: Place) -
 def test_a_failed_delivery_is_started_afresh_and_its_file_comes_back(place: Place) -> None:
     """The file is in deferred/ again, and the real processor works on it and explains it anew."""
     entry = quarantined(place, State.FAILED)
-    said = place.here("deliveries", "retry", "--state", "failed")
+    asked = place.here("deliveries", "retry", "--state", "failed")
+    assert (asked.code, asked.out) == (2, "")
+    assert "1 delivery afresh" in asked.err
+    said = place.here("deliveries", "retry", "--state", "failed", "--yes")
     assert said.code == 0
     assert "1 delivery started afresh" in said.out
     assert place.names(Folder.DEFERRED) == [entry.name]
@@ -178,6 +181,6 @@ def test_a_retry_of_very_many_is_whole(place: Place) -> None:
     for number in range(510):
         place.callback(str(number))
     place.once()
-    said = place.here("deliveries", "retry", "--state", "waiting", "--provider", "ssign", "--json")
+    said = place.here("deliveries", "retry", "--state", "waiting", "--provider", "ssign", "--yes", "--json")
     assert len(said.json["retried"]) == 510
     assert set(states(place).values()) == {"due"}

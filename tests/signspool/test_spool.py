@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shared.spool import Folder
 from tests.signspool.conftest import Place
 
@@ -90,7 +92,7 @@ def test_an_entry_is_shown_by_name_by_guid_and_by_id_with_exact_numbers(place: P
 
 
 def test_requeue_moves_entries_back_and_takes_their_reason_away(place: Place) -> None:
-    """By name, by id and all at once; a dry run moves nothing."""
+    """By name, by id and, with --yes, all at once; a dry run moves nothing."""
     entries = [place.callback(document_id) for document_id in ("1", "2", "3")]
     for entry in entries:
         place.spool.quarantine(entry, Folder.SPOOL, {"reason": "x"})
@@ -99,7 +101,9 @@ def test_requeue_moves_entries_back_and_takes_their_reason_away(place: Place) ->
     assert len(place.names(Folder.QUARANTINE)) == 3
     assert place.here("spool", "requeue", entries[0].name, "2").code == 0
     assert place.names(Folder.SPOOL) == sorted(entry.name for entry in entries[:2])
-    assert place.here("spool", "requeue", "--all", "--folder", "quarantine").code == 0
+    assert place.here("spool", "requeue", "--all", "--folder", "quarantine").code == 2
+    assert len(place.names(Folder.QUARANTINE)) == 1
+    assert place.here("spool", "requeue", "--all", "--folder", "quarantine", "--yes").code == 0
     assert len(place.names(Folder.SPOOL)) == 3
     assert list(place.spool.folder(Folder.QUARANTINE).rglob("*.reason.json")) == []
     missing = place.here("spool", "requeue", "4")
@@ -112,10 +116,38 @@ def test_requeue_takes_only_the_entries_that_fit(place: Place) -> None:
     place.callback("1", folder=Folder.DONE, age_seconds=7200)
     place.callback("2", folder=Folder.DONE)
     place.callback("3", folder=Folder.DONE, age_seconds=7200, provider="certisign")
-    options = ("--all", "--folder", "done", "--older-than", "1h", "--provider", "ssign")
+    options = ("--all", "--folder", "done", "--older-than", "1h", "--provider", "ssign", "--yes")
     assert place.here("spool", "requeue", *options).code == 0
     [name] = place.names(Folder.SPOOL)
     assert name.startswith("1_")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--document", "1"), ("--day", "2026-11-20"), ("--reason", "SHARED number"), ("--older-than", "1h")],
+)
+def test_what_is_changed_is_chosen_as_what_is_listed(place: Place, option: str, value: str) -> None:
+    """Each option alone means exactly one entry, for a look, a count, a requeue and a discard."""
+    first = place.callback("1", day="2026-11-20", age_seconds=7200)
+    for entry, reason in ((first, "a shared number"), (place.callback("2"), "the header is wrong")):
+        place.spool.quarantine(entry, Folder.SPOOL, {"reason": reason})
+    [listed] = place.here("spool", "ls", "quarantine", option, value, "--json").json
+    assert listed["name"] == first.name
+    assert place.here("spool", "shape", "quarantine", option, value, "--json").json["total"] == 1
+    chosen = ("--all", "--folder", "quarantine", option, value, "--json")
+    place_of_it = f"quarantine/2026-11-20/{first.name}"
+    assert place.here("spool", "requeue", *chosen, "--dry-run").json["moved"] == [place_of_it]
+    said = place.here("spool", "discard", *chosen, "--yes").json
+    assert said == {"deleted": [place_of_it], "unknown": [], "dry_run": False}
+    assert len(place.names(Folder.QUARANTINE)) == 1
+
+
+def test_a_deferred_entry_is_chosen_by_the_reason_that_the_database_tells(place: Place) -> None:
+    place.callback("155")
+    assert place.once().json["recorded"] == 1
+    found = place.here("spool", "ls", "deferred", "--reason", "fetch (provider:ssign)", "--json").json
+    assert [row["document_id"] for row in found] == ["155"]
+    assert place.here("spool", "ls", "deferred", "--reason", "deliver (", "--json").json == []
 
 
 def test_requeue_refuses_what_the_door_refused_and_what_is_not_clear(place: Place) -> None:

@@ -1,0 +1,160 @@
+"""Verifies the daily lists of digests and what they list, and explains what is gone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from processor.daylists import ERASED_SUFFIX, EXPIRED_SUFFIX, DayLists, Line, digest_of_file, parse_line
+from shared.spool import Entry, Folder, Spool
+
+_ELSEWHERE = (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that was altered, or is missing without an explanation; a path under `done/`."""
+
+    path: str
+    text: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was found: how many lists, how many files in each state, and every fault.
+
+    States: `sound`, `erased` on request, `expired` with its day, `elsewhere` when it was put back to be
+    handled again, `altered`, `missing`. `unlisted` files came after the newest list, as a rule, and wait for
+    the next.
+    """
+
+    lists: int = 0
+    begins_on: str | None = None
+    ends_on: str | None = None
+    files: Counter[str] = field(default_factory=Counter)
+    unlisted: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Chain:
+    """The lists of one spool."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._lists = DayLists(spool)
+        self._expired: frozenset[str] = frozenset()
+
+    def verify(self, *, since: str | None = None, files: bool = True) -> Verified:
+        """Go through the lists from a day on, or all; without `files` only whether each names the one before.
+
+        Raises:
+            SpoolUnavailableError: a list or a folder cannot be read.
+        """
+        days = [day for day in self._lists.days() if since is None or day >= since]
+        self._expired = frozenset(self._lists.expired())
+        found = Verified(lists=len(days), begins_on=min(days, default=None), ends_on=max(days, default=None))
+        on_disk = Counter[str]()
+        before: str | None = None
+        for day in days:
+            self._verify_list(found, day, before, on_disk, files=files)
+            before = day
+        if files and days:
+            found.unlisted = sum(
+                max(0, sum(1 for _ in self._lists.names_in(day)) - on_disk[day])
+                for day in self._spool.days(Folder.DONE)
+                if days[0] <= day <= days[-1]
+            )
+        return found
+
+    def _verify_list(
+        self, found: Verified, day: str, before: str | None, on_disk: Counter[str], *, files: bool
+    ) -> None:
+        name = self._lists.path(day).name
+        names_before = None
+        for number, data in enumerate(self._lists.lines(day), 1):
+            try:
+                line = parse_line(data)
+            except ValueError as error:
+                found.faults.append(Fault(name, f"entry {number} of the list is {error}"))
+                continue
+            if line.path.endswith(".sha256") and not line.day:
+                names_before = line.path
+                self._verify_before(found, name, line, is_first=before is None)
+            elif files:
+                self._verify_file(found, line, on_disk)
+        if before is not None and names_before != self._lists.path(before).name:
+            found.faults.append(
+                Fault(name, f"does not name the list before it, {self._lists.path(before).name}")
+            )
+
+    def _verify_before(self, found: Verified, name: str, line: Line, *, is_first: bool) -> None:
+        digest = self._digest(found, line.path)
+        # The oldest list that is left names one whose time was over.
+        if digest is None and not is_first:
+            found.faults.append(Fault(line.path, f"is missing, and {name} names it"))
+        elif digest not in (None, line.sha256):
+            found.faults.append(Fault(line.path, f"was altered: it is not the list that {name} names"))
+
+    def _verify_file(self, found: Verified, line: Line, on_disk: Counter[str]) -> None:
+        digest = self._digest(found, line.path)
+        if digest is None:
+            state = self._explained(line)
+        else:
+            state = "sound" if digest == line.sha256 else "altered"
+            on_disk[line.day] += 1
+        found.files[state] += 1
+        if state == "altered":
+            found.faults.append(Fault(line.path, "was altered: its digest is not the one in the list"))
+        elif state == "missing":
+            found.faults.append(Fault(line.path, "is missing: neither erased, nor expired, nor put back"))
+
+    def _digest(self, found: Verified, path: str) -> str | None:
+        if ".." in PurePosixPath(path).parts or path.startswith("/"):
+            found.faults.append(Fault(path, "leads out of done/: no list of ours names it"))
+            return None
+        try:
+            return digest_of_file(self._lists.root / path)
+        except OSError as error:
+            found.faults.append(Fault(path, f"cannot be read: {error.strerror}"))
+            return None
+
+    def _explained(self, line: Line) -> str:
+        """Where a listed file went that is not there."""
+        if line.day in self._expired or line.path.endswith(EXPIRED_SUFFIX):
+            return "expired"
+        if self._erased(line):
+            return "erased"
+        entry = Entry(line.day, PurePosixPath(line.path).name)
+        if any(_is_same(self._spool.path(folder, entry), line.sha256) for folder in _ELSEWHERE):
+            return "elsewhere"
+        # Perhaps it came back while it was looked for.
+        return "sound" if _is_same(self._lists.root / line.path, line.sha256) else "missing"
+
+    def _erased(self, line: Line) -> bool:
+        note = self._lists.root / (line.path.removesuffix(".json") + ERASED_SUFFIX)
+        try:
+            value = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(value, dict) and value.get("sha256") == line.sha256
+
+
+def _is_same(path: Path, sha256: str) -> bool:
+    try:
+        return digest_of_file(path) == sha256
+    except OSError:
+        return False
+
+
+def unlisted_days(spool: Spool) -> list[str]:
+    """Days before yesterday in `done/` that have files and no list covers yet: the processor makes them.
+
+    Raises:
+        SpoolUnavailableError: `done/` cannot be listed.
+    """
+    newest = max(DayLists(spool).days(), default="")
+    yesterday = (spool.clock.today() - timedelta(days=1)).isoformat()
+    return [day for day in spool.days(Folder.DONE) if newest < day < yesterday]
