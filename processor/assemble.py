@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from processor.access import Access
+from processor.booked import booked
 from processor.breaker import Breaker
 from processor.daemon import Daemon
 from processor.daylists import DayLists
@@ -132,7 +133,10 @@ def _daemon(
         spool_id=spool_id,
         database=database,
         providers=providers,
-        outsides=outsides,
+        outsides={
+            name: booked(provider, outsides[name], database=database, clock=spool.clock)
+            for name, provider in providers.items()
+        },
         destinations=destinations,
         mirror=mirror,
         policy=policy,
@@ -148,6 +152,10 @@ def _daemon(
             monotonic=spool.clock.monotonic,
         )
 
+    def access(name: str) -> Access:
+        return Access(name, pause_seconds=options.breaker_pause, monotonic=spool.clock.monotonic)
+
+    accesses = {provider_lane(name): access(name) for name in providers}
     lanes: list[Lane] = []
 
     def wake_all() -> None:
@@ -161,6 +169,7 @@ def _daemon(
             worker=worker,
             settler=settler,
             breaker=breaker(),
+            access=accesses.get(name) or access(name),
             settings=_lane_settings(settings, name),
             means=means,
             metrics=metrics,
@@ -172,12 +181,12 @@ def _daemon(
     pollers = [
         Poller(
             provider,
-            sender=outsides[name],
+            sender=booked(provider, outsides[name], database=database, clock=spool.clock, asking=True),
             writer=writer,
             database=database,
             spool_id=spool_id,
             breaker=breaker(),
-            access=Access(name, pause_seconds=options.breaker_pause, monotonic=spool.clock.monotonic),
+            access=accesses[provider_lane(name)],
             means=means,
             settings=_poll_settings(settings),
             clock=spool.clock,

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from processor import leasing, outbox
+from processor.access import REFUSED, Access
 from processor.breaker import Breaker
 from processor.leasing import Leased
 from processor.means import Means
@@ -24,9 +25,11 @@ from shared.backoff import backoff_seconds
 from shared.db.models import Task
 from shared.db.session import Database
 from shared.errors import (
+    AccessError,
     HeldError,
     LeaseLostError,
     NotReadyError,
+    OverQuotaError,
     PermanentError,
     TransientError,
     UnavailableError,
@@ -53,7 +56,7 @@ class LaneSettings:
 
 
 class Lane:
-    """Works off one lane of the outbox until it is stopped."""
+    """Works off one lane of the outbox until it is stopped. `access` is shared by all that asks the peer."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Lane:
         worker: Worker,
         settler: Settler,
         breaker: Breaker,
+        access: Access,
         settings: LaneSettings,
         means: Means,
         metrics: ProcessorMetrics,
@@ -71,6 +75,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.breaker = breaker
+        self._access = access
         self._database = database
         self._worker = worker
         self._settler = settler
@@ -100,7 +105,7 @@ class Lane:
 
     async def take(self) -> int:
         """Begin what is due, as far as there is room; returns how much was begun."""
-        room = self.breaker.allowance(self._settings.concurrency - len(self._working))
+        room = self._access.allowance(self.breaker.allowance(self._settings.concurrency - len(self._working)))
         if room <= 0:
             return 0
         in_hand = frozenset(self._working)
@@ -115,6 +120,7 @@ class Lane:
         self._means.found(self.name)
         for leased in taken:
             self.breaker.begin()
+            self._access.begin()
             task = asyncio.create_task(self._do(leased))
             self._working[leased.id] = task
             task.add_done_callback(partial(self._finished, leased.id))
@@ -204,6 +210,7 @@ class Lane:
         except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
             return await self._judge(leased, error)
         else:
+            self._access.accepted(_part(leased))
             self._succeeded()
             log.info("delivery.done", **_fields(leased, self.name))
             if leased.task in (Task.FETCH, Task.DELIVER):
@@ -218,15 +225,15 @@ class Lane:
             case UnavailableError():
                 self.breaker.abandoned()
                 self._means.missed(_part(leased), error)
-                await self._give_back(leased)
+                await self._give_back(leased, self._settings.away_pause_seconds)
                 ending = "given_back"
             case WaitingError():
                 self.breaker.abandoned()
-                log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
-                await self._write(
-                    leased, lambda connection: outbox.let_wait(connection, leased, reason, self._now())
-                )
-                ending = "waiting"
+                ending = await self._wait(leased, error)
+            case OverQuotaError():
+                self.breaker.abandoned()
+                await self._wait_for_calls(leased, error)
+                ending = "given_back"
             case HeldError():
                 if isinstance(error.__cause__, TransientError):
                     self._failed(error.__cause__)
@@ -238,6 +245,7 @@ class Lane:
                 ending = await self._end(leased, reason, outbox.give_up, "delivery.failed")
             case NotReadyError():
                 # The peer answered, about this one document.
+                self._access.accepted(_part(leased))
                 self.breaker.abandoned()
                 ending = await self._retry_later(leased, reason, error.retry_after_seconds)
             case TransientError():
@@ -250,13 +258,37 @@ class Lane:
                 ending = await self._retry_later(leased, unexpected, None, without_effect=False)
         return ending
 
-    async def _give_back(self, leased: Leased) -> None:
+    async def _give_back(self, leased: Leased, delay_seconds: float, reason: str | None = None) -> None:
         await self._write(
             leased,
             lambda connection: outbox.give_back(
-                connection, leased, now=self._now(), delay_seconds=self._settings.away_pause_seconds
+                connection, leased, now=self._now(), delay_seconds=delay_seconds, reason=reason
             ),
         )
+
+    async def _wait(self, leased: Leased, error: WaitingError) -> str:
+        """Something has to be said or set first; where that is our key, it concerns everything alike."""
+        reason = str(error)
+        if isinstance(error, AccessError) and self._access.refused(error, _part(leased)):
+            # Another one makes the next trial.
+            await self._give_back(leased, self._access.wait_seconds(), f"{REFUSED}{reason}")
+            return "given_back"
+        log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
+        await self._write(leased, lambda connection: outbox.let_wait(connection, leased, reason, self._now()))
+        return "waiting"
+
+    async def _wait_for_calls(self, leased: Leased, error: OverQuotaError) -> None:
+        """Nothing is asked there until the account has calls again."""
+        asked_seconds = error.retry_after_seconds
+        seconds = self._settings.backoff_cap_seconds if asked_seconds is None else asked_seconds
+        self._access.used_up(seconds)
+        log.warning(
+            "delivery.calls_used_up",
+            reason=str(error),
+            in_seconds=round(seconds, 1),
+            **_fields(leased, self.name),
+        )
+        await self._give_back(leased, seconds, str(error))
 
     async def _retry_later(
         self, leased: Leased, error: str, asked_seconds: float | None, *, without_effect: bool = True

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, RowMapping, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from processor import deliveries
+from processor import deliveries, polls
+from processor.access import REFUSED
 from processor.deliveries import Wanted
 from processor.documents import Registration, outbox_item, outbox_query, register
+from processor.owed import provider_lane
 from shared.clock import utc_now
 from shared.db.models import EventRow, OutboxRow, State
 from shared.db.session import Database
@@ -73,6 +75,20 @@ def owed_by_state(connection: Connection) -> dict[str, int]:
         select(OutboxRow.state, func.count()).where(OutboxRow.state != State.DONE).group_by(OutboxRow.state)
     )
     return {row[0]: row[1] for row in rows}
+
+
+def count_refused(connection: Connection, provider: str) -> int:
+    """How many things wait for a provider only because it does not accept our own key."""
+    owed = connection.scalar(
+        select(func.count())
+        .select_from(OutboxRow)
+        .where(
+            OutboxRow.lane == provider_lane(provider),
+            OutboxRow.state == State.DUE,
+            OutboxRow.last_error.startswith(REFUSED, autoescape=True),
+        )
+    )
+    return (owed or 0) + polls.count_noted(connection, provider, REFUSED)
 
 
 @dataclass(frozen=True, slots=True)

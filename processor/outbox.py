@@ -68,11 +68,20 @@ def put_off(
     _update(connection, leased, last_error=error, next_attempt_at=later, **values, **NOT_LEASED)
 
 
-def give_back(connection: Connection, leased: Leased, *, now: datetime, delay_seconds: float = 0.0) -> None:
-    """Our own means failed before anything was sent: nobody is charged, and no mark says otherwise."""
+def give_back(
+    connection: Connection,
+    leased: Leased,
+    *,
+    now: datetime,
+    delay_seconds: float = 0.0,
+    reason: str | None = None,
+) -> None:
+    """Something that concerns all alike failed before anything was done: nobody is charged, and no mark says
+    otherwise. A reason of None leaves the last one."""
     later = now + timedelta(seconds=delay_seconds)
     as_before = {"attempts": leased.attempt - 1, "sent_at": leased.sent_at, **NOT_LEASED}
-    _update(connection, leased, next_attempt_at=later, **as_before)
+    why = {} if reason is None else {"last_error": reason}
+    _update(connection, leased, next_attempt_at=later, **as_before, **why)
 
 
 def let_wait(connection: Connection, leased: Leased, reason: str, now: datetime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -13,17 +13,23 @@ import structlog
 from sqlalchemy import Connection
 
 from processor import polls
-from processor.access import Access
+from processor.access import REFUSED, Access
+from processor.booked import Sender
 from processor.breaker import Breaker
-from processor.converse import Sender, ask_in_memory, converse
+from processor.budget import ask_every_seconds
+from processor.converse import converse
 from processor.means import Means
 from processor.polls import LeasedPoll
+from processor.skim import ask_and_skim
 from shared.backoff import backoff_seconds
 from shared.clock import Clock
 from shared.db.session import Database
 from shared.errors import (
     AccessError,
     LeaseLostError,
+    NotBookedError,
+    NotSentError,
+    OverQuotaError,
     PermanentError,
     SignspoolError,
     TransientError,
@@ -90,6 +96,9 @@ class Poller:
         self._on_answer = on_answer
         self._wake = asyncio.Event()
         self._working: dict[int, asyncio.Task[None]] = {}
+        limits = provider.limits
+        self._place_seconds = 0.0 if limits is None else limits.ask_interval_seconds
+        self._places_at = 0.0
 
     @property
     def concurrency(self) -> int:
@@ -129,7 +138,7 @@ class Poller:
     async def take(self) -> int:
         """Begin to ask about what is due, as far as there is room; returns about how much."""
         room = self._access.allowance(self.breaker.allowance(self.concurrency - len(self._working)))
-        if room <= 0:
+        if room <= 0 or self._clock.monotonic() < self._places_at:
             return 0
         busy = frozenset(self._working)
         try:
@@ -155,6 +164,7 @@ class Poller:
             leased_by=self._spool_id,
             now=self._clock.now(),
             lease_seconds=self._settings.lease_seconds,
+            place_seconds=self._place_seconds,
             busy=busy,
         )
 
@@ -183,14 +193,15 @@ class Poller:
                 log.exception("poll.unexpected", **self._fields(leased))
                 self.breaker.abandoned()
                 await self._put_off(
-                    leased, f"unexpected {type(error).__name__}: look for poll.unexpected in the log", None
+                    leased,
+                    f"unexpected {type(error).__name__}: look for poll.unexpected in the log",
+                    self._place_seconds,
                 )
             else:
-                self._accepted()
+                self._access.accepted(self._part(leased))
+                self._works()
                 # What is spooled already is noted however long the database takes to come back.
-                await self._note(
-                    leased, lambda connection: polls.finish(connection, leased, polled, self._clock.now())
-                )
+                await self._note(leased, lambda connection: self._finish(connection, leased, polled))
                 log.info(
                     "poll.done",
                     found=len(polled.found),
@@ -204,10 +215,23 @@ class Poller:
             self._means.found(self._part(leased))
 
     async def _ask(self, leased: LeasedPoll) -> Polled:
-        polled = await converse(self._provider.poll(leased.view), partial(ask_in_memory, self._sender))
+        polled = await converse(self._provider.poll(leased.view), partial(ask_and_skim, self._sender))
         for found in polled.found:
-            await self._spool(found)
+            await self._spool_patiently(leased, found)
         return polled
+
+    async def _spool_patiently(self, leased: LeasedPoll, found: Found) -> None:
+        """Spool what was said; where asking again soon is not allowed, for as long as the spool is away."""
+        while True:
+            try:
+                await self._spool(found)
+            except UnavailableError as error:
+                if not self._place_seconds:
+                    raise
+                self._means.missed(self._part(leased), error)
+                await asyncio.sleep(self._settings.away_pause_seconds)
+            else:
+                return
 
     async def _spool(self, found: Found) -> None:
         made = make_entry(
@@ -235,26 +259,65 @@ class Poller:
                 await self._note(leased, lambda connection: polls.give_back(connection, leased))
             case AccessError():
                 self.breaker.abandoned()
-                self._access.refused(error)
-                await self._note(leased, lambda connection: polls.give_back(connection, leased))
+                if self._access.refused(error, self._part(leased)):
+                    await self._give_back(leased, f"{REFUSED}{error}")
+                else:
+                    log.error("poll.failed", reason=str(error), **self._fields(leased))
+                    await self._put_off(leased, str(error), self._settings.backoff_cap_seconds)
+            case OverQuotaError():
+                self.breaker.abandoned()
+                self._wait_for_calls(error)
+                await self._give_back(leased, str(error))
             case TransientError():
                 asked_seconds = error.retry_after_seconds
                 if self.breaker.failed(min(asked_seconds or 0.0, self._settings.backoff_cap_seconds)):
                     log.error("lane.broken", lane=self.name, error=str(error))
+                if not isinstance(error, NotSentError):
+                    # It has used its place as if it had been answered.
+                    asked_seconds = max(asked_seconds or 0.0, self._place_seconds)
                 await self._put_off(leased, str(error), asked_seconds)
             case PermanentError() | WaitingError():
-                # The provider answered, about this one subject.
-                self._accepted()
+                # It is about this one subject; whether our key was looked at is not known.
+                self._works()
                 log.error("poll.failed", reason=str(error), **self._fields(leased))
-                await self._put_off(leased, str(error), self._settings.backoff_cap_seconds)
+                wait_seconds = max(self._settings.backoff_cap_seconds, self._place_seconds)
+                await self._put_off(leased, str(error), wait_seconds)
             case _:
                 self.breaker.abandoned()
                 log.error("poll.failed", reason=str(error), **self._fields(leased))
-                await self._put_off(leased, str(error), None)
+                await self._put_off(leased, str(error), self._place_seconds)
 
-    def _accepted(self) -> None:
+    def _wait_for_calls(self, error: OverQuotaError) -> None:
+        """Ask nothing until there are calls again; if it was the provider that said so, nobody does."""
+        asked_seconds = error.retry_after_seconds
+        seconds = self._settings.backoff_cap_seconds if asked_seconds is None else asked_seconds
+        now = self._clock.monotonic()
+        waits_already = now < self._places_at or self._access.wait_seconds() > 0
+        if isinstance(error, NotBookedError):
+            self._places_at = max(self._places_at, now + seconds)
+        else:
+            self._access.used_up(seconds)
+        if not waits_already:
+            log.warning(
+                "provider.calls_used_up",
+                provider=self._provider.name,
+                reason=str(error),
+                in_seconds=round(seconds, 1),
+            )
+
+    async def _give_back(self, leased: LeasedPoll, reason: str) -> None:
+        await self._note(leased, lambda connection: polls.give_back(connection, leased, reason))
+
+    def _finish(self, connection: Connection, leased: LeasedPoll, polled: Polled) -> None:
+        now, limits, again_seconds = self._clock.now(), self._provider.limits, polled.again_seconds
+        if limits is not None and again_seconds is not None and again_seconds >= self._place_seconds:
+            # Less often than it would like, while there are more subjects than the budget can carry.
+            every_seconds = ask_every_seconds(connection, self._provider.name, limits, now)
+            polled = replace(polled, again_seconds=max(again_seconds, every_seconds))
+        polls.finish(connection, leased, polled, now)
+
+    def _works(self) -> None:
         self._on_answer()
-        self._access.accepted()
         if self.breaker.succeeded():
             log.info("lane.mended", lane=self.name)
 

@@ -30,6 +30,7 @@ class LeasedPoll:
 
     id: int
     view: PollView
+    due_at: datetime
     wishes: int
     failures: int
     leased_by: str
@@ -131,9 +132,14 @@ def lease(
     leased_by: str,
     now: datetime,
     lease_seconds: float,
+    place_seconds: float = 0.0,
     busy: Collection[int] = (),
 ) -> list[LeasedPoll]:
-    """Take what is due: what expires soonest first, then what has been due longest."""
+    """Take what is due: what expires soonest first, then what has been due longest.
+
+    What is taken is not due again for `place_seconds`, whatever becomes of us: of a subject that may be asked
+    about once a day, a death uses the day's place.
+    """
     rows = connection.execute(
         select(PollRow.__table__)
         .where(PollRow.provider == provider, _is_free(now), PollRow.id.not_in(busy))
@@ -146,7 +152,11 @@ def lease(
     connection.execute(
         update(PollRow)
         .where(PollRow.id.in_([row.id for row in rows]))
-        .values(lease_until=now + timedelta(seconds=lease_seconds), leased_by=leased_by)
+        .values(
+            lease_until=now + timedelta(seconds=lease_seconds),
+            leased_by=leased_by,
+            **({"next_at": now + timedelta(seconds=place_seconds)} if place_seconds else {}),
+        )
     )
     # Asked for by themselves, since PostgreSQL locks no row that an outer join may lack.
     statuses = connection.execute(
@@ -159,6 +169,7 @@ def lease(
         LeasedPoll(
             id=row.id,
             view=PollView(row.subject, row.memory, now, row.asked_at, known.get(row.key)),
+            due_at=row.next_at,
             wishes=row.wishes,
             failures=row.failures,
             leased_by=leased_by,
@@ -191,7 +202,9 @@ def finish(connection: Connection, leased: LeasedPoll, polled: Polled, now: date
     """
     again_at = None if polled.again_seconds is None else now + timedelta(seconds=polled.again_seconds)
     row = connection.execute(
-        select(PollRow.wishes, PollRow.memory).where(PollRow.id == leased.id).with_for_update()
+        select(PollRow.wishes, PollRow.memory, PollRow.next_at)
+        .where(PollRow.id == leased.id)
+        .with_for_update()
     ).one()
     values: dict[str, Any] = {"asked_at": now, "failures": 0, "note": polled.note}
     if polled.memory is not None:
@@ -200,7 +213,10 @@ def finish(connection: Connection, leased: LeasedPoll, polled: Polled, now: date
     if polled.expires_at is not None:
         values["expires_at"] = polled.expires_at
     # Somebody may have wished it asked, and told something, while it was being asked.
-    _update(connection, leased, next_at=again_at if row.wishes == leased.wishes else now, **values)
+    if row.wishes != leased.wishes:
+        wished_at = max(row.next_at, now)
+        again_at = wished_at if again_at is None else min(again_at, wished_at)
+    _update(connection, leased, next_at=again_at, **values)
 
 
 def put_off(
@@ -215,13 +231,14 @@ def put_off(
     _update(connection, leased, next_at=later, failures=PollRow.failures + 1, note=reason)
 
 
-def give_back(connection: Connection, leased: LeasedPoll) -> None:
-    """It was not asked, and is not to blame for that: it stays due.
+def give_back(connection: Connection, leased: LeasedPoll, reason: str | None = None) -> None:
+    """It was not asked, and is not to blame for that: it stays due, and keeps its place.
 
     Raises:
         LeaseLostError: another process has taken it over.
     """
-    _update(connection, leased)
+    due_at = case((PollRow.next_at < leased.due_at, PollRow.next_at), else_=leased.due_at)
+    _update(connection, leased, next_at=due_at, **({} if reason is None else {"note": reason}))
 
 
 def release_leases(connection: Connection, leased_by: str) -> None:
@@ -238,6 +255,39 @@ def forget_ended(connection: Connection, before: datetime) -> None:
 def next_due_at(connection: Connection, provider: str) -> datetime | None:
     """When the next subject of a provider is due, whoever is asking about it."""
     return connection.scalar(select(func.min(PollRow.next_at)).where(PollRow.provider == provider))
+
+
+def count_open(connection: Connection, provider: str, now: datetime) -> int:
+    """How many subjects of a provider are asked about as often as can be; of those that expired, few are."""
+    lasting = or_(PollRow.expires_at.is_(None), PollRow.expires_at > now)
+    found = connection.scalar(
+        select(func.count())
+        .select_from(PollRow)
+        .where(PollRow.provider == provider, PollRow.next_at.is_not(None), lasting)
+    )
+    return found or 0
+
+
+def count_noted(connection: Connection, provider: str, beginning: str) -> int:
+    """How many subjects that are asked about have a note that begins so."""
+    found = connection.scalar(
+        select(func.count())
+        .select_from(PollRow)
+        .where(
+            PollRow.provider == provider,
+            PollRow.next_at.is_not(None),
+            PollRow.note.startswith(beginning, autoescape=True),
+        )
+    )
+    return found or 0
+
+
+def is_known(connection: Connection, provider: str, subject: str) -> bool:
+    """Whether a subject was ever asked about, or is a document."""
+    key = document_key(subject)
+    polled = exists().where(PollRow.provider == provider, PollRow.key == key)
+    registered = exists().where(Document.provider == provider, Document.key == key)
+    return bool(connection.scalar(select(or_(polled, registered))))
 
 
 def listing(connection: Connection, provider: str | None, limit: int) -> list[dict[str, Any]]:

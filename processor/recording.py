@@ -17,7 +17,7 @@ from processor.reading import ReadEntry
 from processor.status import Claim, decide
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, EventRow, State, document_key
-from shared.events import DocumentStatus, Event, EventType, Outcome, Trust
+from shared.events import DocumentStatus, Event, EventType, Origin, Outcome, Trust
 from shared.masking import mask
 from shared.providers._base import Ask, DocumentView
 from shared.spool import Entry
@@ -138,7 +138,10 @@ def _begin_to_ask(connection: Connection, batch: Iterable[ReadEntry], now: datet
         polls.begin(connection, provider, [ask], now, stranger=stranger)
     kept: dict[tuple[str, str], Ask] = {}
     for item in batch:
-        for event in item.events if item.provider.polls else ():
+        # Who asks sets its own times.
+        for event in item.events if item.provider.polls and item.origin is not Origin.POLL else ():
+            if event.type.status is not None and event.type.status.is_final:
+                continue
             ask_about = item.provider.document_ask(DocumentView(event.document_id, {}, event.learned))
             if ask_about is not None:
                 kept[item.provider.name, ask_about.subject] = ask_about

@@ -12,6 +12,8 @@ SignspoolError
 ├── TransientError              trying again may help: backoff, the attempt is charged
 │   ├── NotSentError              the request never left this machine
 │   ├── NotReadyError             the provider has not finished the file
+│   ├── OverQuotaError            the account's calls are used up: nobody is charged, all wait for more
+│   │   └── NotBookedError          so our own books say; it is a NotSentError too
 │   └── NoAnswerError             sent, and what became of it is unknown
 ├── WaitingError                a person or the application has to say something first: nobody is charged
 │   └── AccessError               our own key is not accepted: nothing is asked there any more until it is
@@ -21,6 +23,7 @@ SignspoolError
 └── UnavailableError            our own means are gone: stop taking work, charge nobody, log once
     ├── SpoolUnavailableError     the spool cannot be written: 503
     ├── DatabaseUnavailableError  the database does not answer
+    │   └── BooksAwayError          so no call can be booked; it is a NotSentError too
     └── SchemaError               the database is not of this version
 
 Raised where the knowledge is; acted on in `callback_api.responses`, `processor.pipeline`, `processor.lanes`
@@ -112,6 +115,14 @@ class NotReadyError(TransientError):
     """The provider has not finished the signed file."""
 
 
+class OverQuotaError(TransientError):
+    """The account has used up the calls that the other side allows; no document is to blame."""
+
+
+class NotBookedError(OverQuotaError, NotSentError):
+    """Our own books allow no further call for now, so nothing was sent."""
+
+
 class NoAnswerError(TransientError):
     """The request was sent and what became of it is unknown."""
 
@@ -146,6 +157,10 @@ class SpoolUnavailableError(UnavailableError):
 
 class DatabaseUnavailableError(UnavailableError):
     """The database does not answer, or cannot store."""
+
+
+class BooksAwayError(DatabaseUnavailableError, NotSentError):
+    """No call can be booked while the database is away, so nothing was sent."""
 
 
 class SchemaError(UnavailableError):

@@ -13,6 +13,7 @@ from signspool import (
     deliveries,
     documents,
     manual,
+    polls,
     providers,
     retention,
     settings,
@@ -57,6 +58,7 @@ app.command()(check.check)
 app.add_typer(spool.group, name="spool")
 app.add_typer(documents.group, name="documents")
 app.add_typer(deliveries.group, name="deliveries")
+app.add_typer(polls.group, name="polls")
 app.add_typer(providers.group, name="providers")
 app.add_typer(database.group, name="db")
 app.add_typer(settings.group, name="settings")

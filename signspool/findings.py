@@ -17,6 +17,7 @@ from shared.providers._verify import SecretSettings
 from shared.settings import Settings, build_providers
 from shared.spool import MARKER, Folder, Spool
 from signspool import machine
+from signspool.asking import asking
 from signspool.expiry import expiring
 from signspool.finding import Finding, Level, fail, ok, warn
 from signspool.modes import wrong_modes
@@ -48,6 +49,7 @@ def findings(settings: Settings, *, init_spool: bool, offline: bool) -> Iterator
         why = why_mirror_fails(settings.database.mirror)
         yield fail("company table", why) if why else ok("company table", "answers and takes the statement")
     yield from _providers(settings)
+    yield from asking(settings)
     yield from _destinations(settings, spool.clock)
     if not offline:
         yield from peers(settings, spool.clock)

@@ -52,16 +52,18 @@ def send_documents(settings: Settings, wish: Wish, *, again: bool = False) -> Se
         SignspoolError: it was not sent.
     """
     from processor.assemble import outside_of  # noqa: PLC0415  (SQLAlchemy and httpx are slow to import)
+    from processor.booked import booked  # noqa: PLC0415
     from processor.sending import Dispatch  # noqa: PLC0415
     from shared.clock import Clock  # noqa: PLC0415
 
     provider = provider_of(settings, wish.provider)
     order, files = check_wish(provider, wish)
-    outside = outside_of(provider, settings)
+    outside, clock = outside_of(provider, settings), Clock.in_zone(settings.spool.timezone)
 
     async def send(database: Any) -> Sending:
+        sender = booked(provider, outside, database=database, clock=clock)
         try:
-            dispatch = Dispatch(provider, outside, database, Clock.in_zone(settings.spool.timezone))
+            dispatch = Dispatch(provider, sender, database, clock)
             return await dispatch.send(order, files, dms=wish.dms, again=again)
         finally:
             await outside.aclose()
@@ -151,8 +153,9 @@ def cancel_document(settings: Settings, provider_name: str, document_id: str) ->
     """
     from processor import documents, polls  # noqa: PLC0415
     from processor.assemble import outside_of  # noqa: PLC0415
+    from processor.booked import booked  # noqa: PLC0415
     from processor.converse import ask_in_memory, converse  # noqa: PLC0415
-    from shared.clock import utc_now  # noqa: PLC0415
+    from shared.clock import Clock, utc_now  # noqa: PLC0415
     from shared.providers._base import DocumentView  # noqa: PLC0415
 
     provider = provider_of(settings, provider_name)
@@ -160,9 +163,10 @@ def cancel_document(settings: Settings, provider_name: str, document_id: str) ->
         raise UsageError(f"{provider.title} cannot take anything back: no such call is known")
     outside = outside_of(provider, settings)
 
-    async def cancel(view: DocumentView) -> str:
+    async def cancel(database: Any, view: DocumentView) -> str:
+        sender = booked(provider, outside, database=database, clock=Clock())
         try:
-            return await converse(provider.cancel(view), partial(ask_in_memory, outside))
+            return await converse(provider.cancel(view), partial(ask_in_memory, sender))
         finally:
             await outside.aclose()
 
@@ -172,7 +176,7 @@ def cancel_document(settings: Settings, provider_name: str, document_id: str) ->
         if known is None:
             raise UsageError(f"no document {shortened(document_id)} of {provider_name} is known")
         view = DocumentView(document_id, known["references"], known["learned"])
-        words = asyncio.run(cancel(view))
+        words = asyncio.run(cancel(database, view))
         ask = provider.document_ask(view)
         if ask is not None:
             with database.transaction() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import threading
+import unicodedata
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,17 @@ class LetterCase(StrEnum):
     PASCAL = "pascal"
 
 
+class WordAs(StrEnum):
+    """How the words of a status are written."""
+
+    PRINTED = "printed"
+    """As the manual has them."""
+    UPPER = "upper"
+    LOWER = "lower"
+    PLAIN = "plain"
+    """Without accents."""
+
+
 class RecordAs(StrEnum):
     """Form of a document's signature record."""
 
@@ -93,6 +105,9 @@ class Process:
     resent_at: datetime | None = None
     signed: list[StoredFile] = field(default_factory=list)
     records: list[StoredFile] = field(default_factory=list)
+    deleted: bool = False
+    ordered: Body = field(default_factory=dict)
+    """What it was sent with, without the files."""
 
     def document_id(self, place: int) -> str:
         """The id of a document, counted from 1."""
@@ -106,9 +121,10 @@ class ArqSign:
     Callbacks: `letter_case`, `with_event_id`, `with_process`, `with_signers`, `with_documents` form the body;
     `words` are the texts of `evento` by trigger; `dates_as_iso` writes `dataHoraAtual` like the other dates,
     and `renews_dates` renews it when a callback is sent again; `hmac_as_hex` writes the HMAC in hexadecimal.
-    API: `letter_case` and `record_as` form the answer, `created_status` is that of the calls which the manual
-    prints with 201, `signed_size_bytes` is the length that signed files are padded to. `calls_left` counts
-    down, and at 0 every call is answered with `over_quota_status`.
+    API: `letter_case`, `word_as` and `record_as` form the answer, `created_status` is that of the calls which
+    the manual prints with 201, `signed_size_bytes` is the length that signed files are padded to,
+    `errors_as_json` puts a refusal into an object. `calls_left` counts down, and at 0 every call is answered
+    with `over_quota_status`, and Retry-After if `retry_after_seconds` is given. `revoke` ends the key.
 
     Its clock is its own: every event is at least one second after the one before.
     """
@@ -126,10 +142,13 @@ class ArqSign:
     renews_dates: bool = False
     hmac_as_hex: bool = False
     record_as: RecordAs = RecordAs.OBJECT
+    word_as: WordAs = WordAs.PRINTED
+    errors_as_json: bool = False
     created_status: int = 201
     signed_size_bytes: int | None = None
     calls_left: int | None = None
     over_quota_status: int = 429
+    retry_after_seconds: int | None = None
     processes: dict[str, Process] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -139,7 +158,15 @@ class ArqSign:
         """The id that the next process will have."""
         return str(uuid.uuid5(_NAMESPACE, str(len(self.processes))))
 
-    def create(self, name: str, originals: list[StoredFile], signers: list[str]) -> Process:
+    def revoke(self) -> str:
+        """Make a new AppKey, which ends the old one at once; returns it."""
+        with self._lock:
+            self.app_key = str(uuid.uuid5(_NAMESPACE, self.app_key))
+            return self.app_key
+
+    def create(
+        self, name: str, originals: list[StoredFile], signers: list[str], expires_after_days: int = 30
+    ) -> Process:
         """Make a process and send it.
 
         Raises:
@@ -155,7 +182,7 @@ class ArqSign:
                 for place, who in enumerate(signers)
             ]
             process_id = self.next_id
-            expires_at = self.now + timedelta(days=30)
+            expires_at = self.now + timedelta(days=expires_after_days)
             process = Process(process_id, name, originals, people, self.now, expires_at)
             self.processes[process_id] = process
             return process
@@ -172,11 +199,13 @@ class ArqSign:
         """The process with this id.
 
         Raises:
-            PeerError: 400, there is none: ArqSign does not say 404.
+            PeerError: 400, there is none, or it was deleted: ArqSign does not say 404.
         """
         found = self.processes.get(process_id)
         if found is None:
             raise PeerError(400, "Processo não encontrado.")
+        if found.deleted:
+            raise PeerError(400, "Documento excluído.")
         return found
 
     # What happens: each returns the callback body.
@@ -270,7 +299,7 @@ class ArqSign:
         if self.with_event_id:
             body["idEvento"] = int(trigger)
         if self.with_process:
-            status = STATUS_WORDS[process.status]
+            status = self.word(process.status)
             body |= {"statusProcesso": status, "idStatusProcesso": int(process.status), **_dates(process)}
             body["nomeProcesso"] = process.name
         if self.with_signers:
@@ -288,7 +317,7 @@ class ArqSign:
         """
         with self._lock:
             process = self.process(process_id)
-            body: Body = {"nomeProcesso": process.name, "status": STATUS_WORDS[process.status]}
+            body: Body = {"nomeProcesso": process.name, "status": self.word(process.status)}
             body |= {**_dates(process), "signatarios": [_signer(person) for person in process.signers]}
             if generation == 1:
                 file = (process.signed or process.originals)[0]
@@ -300,6 +329,38 @@ class ArqSign:
                 body["documentos"] = self._documents(process)
             spelled: Body = self.spelled(body)
             return spelled
+
+    def people(self, process_id: str) -> Body:
+        """The answer to the call for the signers: status and expiry too, no files and nothing of refusals.
+
+        Raises:
+            PeerError: 400, there is no such process.
+        """
+        with self._lock:
+            process = self.process(process_id)
+            body: Body = {"nomeProcesso": process.name, "status": self.word(process.status)}
+            body["dataExpiracao"] = _iso(process.expires_at)
+            body["signatarios"] = [
+                {
+                    "ordem": place,
+                    "IdProcessoDestinatario": person.id,
+                    "nome": person.name,
+                    "email": "signataria@example.com",
+                    "tipoAcao": "Assina Online",
+                    "assinado": person.signed_at is not None,
+                }
+                for place, person in enumerate(process.signers, start=1)
+            ]
+            spelled: Body = self.spelled(body)
+            return spelled
+
+    def word(self, status: Status) -> str:
+        """The word of a status, written as the switch says."""
+        word = STATUS_WORDS[status]
+        if self.word_as is WordAs.PLAIN:
+            return unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+        written = {WordAs.UPPER: word.upper(), WordAs.LOWER: word.lower()}
+        return written.get(self.word_as, word)
 
     def _documents(self, process: Process) -> list[Body]:
         return [

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from simulator.arqsign import STATUS_WORDS, ArqSign, Process
+from simulator.arqsign import ArqSign, Process, Status, Trigger
 from simulator.callbacks import Body
 from simulator.peer import PeerError, StoredFile, content_of, json_object, need, refusing
 
@@ -54,7 +54,14 @@ class _Api:
             for item in _objects(body, "documentos", "nomeComExtensao", "arquivo")
         ]
         people = [str(item["nome"]) for item in _objects(body, "destinatarios", "nome")]
-        return self._arqsign.create(str(body[name]), files, people)
+        advanced = body.get("configuracoesAvancadas") or {}
+        days = advanced.get("tempoExpiracaoDocumentoDias") or 30
+        process = self._arqsign.create(str(body[name]), files, people, int(days))
+        documents = [
+            {key: value for key, value in item.items() if key != "arquivo"} for item in body["documentos"]
+        ]
+        process.ordered = {**body, "documentos": documents}
+        return process
 
     async def read_v1(self, request: Request) -> Response:
         self._prove(request, 1)
@@ -68,8 +75,35 @@ class _Api:
     async def status(self, request: Request) -> Response:
         self._prove(request, 1)
         process = self._arqsign.process(request.path_params["process_id"])
-        body = {"NomeProcesso": process.name, "Status": STATUS_WORDS[process.status]}
+        body = {"NomeProcesso": process.name, "Status": self._arqsign.word(process.status)}
         return JSONResponse(body, self._arqsign.created_status)
+
+    async def people(self, request: Request) -> Response:
+        self._prove(request, 1)
+        return JSONResponse(self._arqsign.people(request.path_params["process_id"]))
+
+    async def cancel(self, request: Request) -> Response:
+        self._prove(request, 1)
+        process_id = request.path_params["process_id"]
+        if self._arqsign.process(process_id).status not in (Status.AGUARDANDO, Status.EM_PROCESSO):
+            raise PeerError(422, "O processo não está em andamento.")
+        self._arqsign.happen(process_id, Trigger.CANCELLED)
+        return PlainTextResponse("Documento cancelado com sucesso.")
+
+    async def resend(self, request: Request) -> Response:
+        self._prove(request, 2)
+        self._arqsign.happen(request.path_params["process_id"], Trigger.RESENT)
+        return PlainTextResponse("Processo reenviado com sucesso.")
+
+    def refused(self, sentence: str, status: int) -> Response:
+        """A refusal, in the form of the switches."""
+        arqsign = self._arqsign
+        headers = {}
+        if arqsign.calls_left == 0 and arqsign.retry_after_seconds is not None:
+            headers["Retry-After"] = str(arqsign.retry_after_seconds)
+        if arqsign.errors_as_json:
+            return JSONResponse({"mensagens": [sentence]}, status, headers)
+        return PlainTextResponse(sentence, status, headers)
 
 
 def _objects(body: Body, name: str, *needed: str) -> list[dict[str, Any]]:
@@ -95,10 +129,13 @@ def create_app(arqsign: ArqSign) -> Starlette:
             Route("/api/v1/processo/enviar-documento-para-assinar", api.send_v1, methods=["POST"]),
             Route("/api/v2/processo/enviar-documento-para-assinar", api.send_v2, methods=["POST"]),
             Route(f"/api/v1/{process}/status-do-processo", api.status, methods=["GET"]),
+            Route(f"/api/v1/{process}/dados-signatarios", api.people, methods=["GET"]),
+            Route(f"/api/v1/{process}/cancelar-processo", api.cancel, methods=["PATCH"]),
+            Route(f"/api/v2/{process}/reenviar-processo", api.resend, methods=["PATCH"]),
             Route(f"/api/v1/{process}", api.read_v1, methods=["GET"]),
             Route(f"/api/v2/{process}", api.read_v2, methods=["GET"]),
         ],
-        exception_handlers=refusing(PlainTextResponse),
+        exception_handlers=refusing(api.refused),
     )
 
 

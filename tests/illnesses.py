@@ -12,7 +12,7 @@ PDF = b"%PDF-1.7\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n"
 FETCHES = ("ssign", "certisign")
 UPLOADS = ("repeatable", "once", "smartshare")
 """An HTTP receiver that knows the idempotency key, one that does not, and SmartShare."""
-RETRY, HELD, FAILED, WAITING, DONE = "due", "held", "failed", "waiting", "done"
+RETRY, HELD, FAILED, DONE = "due", "held", "failed", "done"
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ ILLNESSES = [
     Illness("504", answering(504, PAGE), RETRY, UNKNOWN, "504"),
     Illness("429 that is cut short", answering(429, PAGE, content_length="9000"), RETRY, NOT_DONE, "429"),
     Illness("404 that is endless", ill.endless_error, RETRY, REFUSED, "404"),
-    Illness("401", answering(401, PAGE), WAITING, NOT_DONE, "401"),
-    Illness("403", answering(403, PAGE), WAITING, NOT_DONE, "403"),
+    Illness("401", answering(401, PAGE), RETRY, NOT_DONE, "401"),
+    Illness("403", answering(403, PAGE), RETRY, NOT_DONE, "403"),
     Illness("400", answering(400, PAGE), FAILED, REFUSED, "400"),
     Illness("302 to another host", moved(302, ELSEWHERE), RETRY, UNKNOWN, "http://127.0.0.2:9, which is not"),
     Illness(

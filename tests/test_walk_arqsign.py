@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.settings import load_settings
 from shared.spool import Folder
-from simulator.arqsign import Process, Trigger
+from signspool.outgoing import Wish, cancel_document, send_documents
+from simulator.arqsign import STATUS_WORDS, Process, Trigger
+from simulator.files import make_pdf
 from simulator.server import SimulatorServer
-from simulator.weather import Storm, StormKind
 from simulator.world import World
 from tests.conftest import make_database
 from tests.installation import Installation
@@ -25,6 +28,8 @@ SETTINGS = """
 base_url = "{peers}/arqsign"
 app_key = "{app_key}"
 subscription_key = "{subscription_key}"
+responsible_id = "0c1d2e3f"
+folder_id = "5e6f7a8b"
 not_ready_wait_seconds = 0
 over_quota_wait_seconds = 0
 
@@ -183,19 +188,62 @@ def test_files_that_come_before_the_process_is_concluded_are_not_taken(story: Ar
     assert story.archived(process) == digests(process)
 
 
-def test_a_revoked_key_waits_for_a_person_and_fails_no_document(story: ArqSignStory) -> None:
+def test_a_revoked_key_fails_no_document_and_all_goes_on_when_it_is_right_again(story: ArqSignStory) -> None:
     process = story.send()
-    story.world.weather.add(Storm("arqsign", StormKind.WRONG_TOKEN))
+    right, story.arqsign.app_key = story.arqsign.app_key, "another"
     story.tell(process, Trigger.CONCLUDED)
     installation = story.installation
-    installation.wait(lambda: bool(story.shown(process)["owed"]), "the fetch to be owed")
-    installation.wait(lambda: story.shown(process)["owed"][0]["state"] == "waiting", "the fetch to wait")
-    assert "app_key" in story.shown(process)["owed"][0]["last_error"]
+    installation.wait(lambda: story.calls(process) >= 2, "a second trial")
+    [fetch] = story.shown(process)["owed"]
+    assert (fetch["state"], fetch["attempts"] <= 1) == ("due", True)
+    assert "app_key" in fetch["last_error"]
     assert installation.count(Folder.QUARANTINE) == 0
-    # What a new registration wakes, a restart with the new key wakes too.
-    installation.register("arqsign", process.id, {"cdTarefa": "6"})
+    assert installation.log("processor").count("provider.refuses_us") == 1
+    story.arqsign.app_key = right
     story.settled(process)
     assert story.archived(process) == digests(process)
+    assert installation.log("processor").count("provider.accepts_us") == 1
+
+
+def test_what_is_sent_by_command_is_followed_to_its_signed_files(story: ArqSignStory) -> None:
+    """Sent once for each reference; the process is registered by it, and can be taken back."""
+    installation = story.installation
+    contract = installation.home / "contrato.pdf"
+    contract.write_bytes(make_pdf("Contrato", 3_000_000))
+    said = ["documents", "send", str(contract), "--provider", "arqsign", "--json", "--reference", "2026-77"]
+    said += ["--title", "Contrato 77", "--dms", "cdFluxo=77", "--dms", "cdTarefa=5", "--dms", "cdTipoAnexo=3"]
+    said += ["--dms", "dsEmailExecutor=integracao@example.com", "--option", "expires_after_days=20"]
+    said += ["--signer", "name=Maria,email=maria@example.com"]
+    sent = json.loads(installation.run(*said, check=True).stdout)
+    process = story.arqsign.processes[sent["envelope_id"]]
+    assert process.originals[0].content == contract.read_bytes()
+    assert (process.name, process.expires_at - process.sent_at) == ("Contrato 77", timedelta(days=20))
+    assert process.ordered["idPasta"] == "5e6f7a8b"
+    assert sent["documents"] == [{"document_id": process.id, "file": "contrato.pdf"}]
+    again = json.loads(installation.run(*said, check=True).stdout)
+    assert (again["envelope_id"], again["was_sent_before"]) == (process.id, True)
+    story.tell(process, Trigger.CONCLUDED)
+    assert story.settled(process)["status"] == "completed"
+    assert story.archived(process) == digests(process)
+
+
+def test_the_old_generation_is_sent_to_and_a_process_is_taken_back(story: ArqSignStory) -> None:
+    config = story.installation.config
+    old = config.with_name("old.toml")
+    old.write_text(
+        config.read_text().replace("[providers.arqsign]", '[providers.arqsign]\ngeneration = "v1"')
+    )
+    contract = config.with_name("antigo.pdf")
+    contract.write_bytes(make_pdf("Contrato antigo"))
+    signers = [{"name": "Maria", "email": "maria@example.com"}]
+    wish = Wish("arqsign", [contract], reference="2024-1", signers=signers)
+    sent = send_documents(load_settings(old), wish)
+    process = story.arqsign.processes[sent.envelope_id]
+    assert process.originals[0].content == contract.read_bytes()
+    assert process.ordered["assinarOrdemDestinatarios"] is True
+    words = cancel_document(load_settings(config), "arqsign", process.id)
+    assert words == "Documento cancelado com sucesso."
+    assert STATUS_WORDS[process.status] == "Cancelado"
 
 
 def test_a_wrong_hmac_is_answered_with_400_and_leaves_a_copy_and_nothing_else(story: ArqSignStory) -> None:

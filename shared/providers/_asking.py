@@ -13,6 +13,10 @@ from shared.events import DocumentStatus
 from shared.providers._values import Answer, Head, Request
 
 T = TypeVar("T")
+
+WISH = "wish"
+"""Stands in the memory of a subject while a person wants it asked about, whatever is known of it."""
+
 Steps = Generator[Request, Answer, T]
 """Yields requests, is handed their answers, returns what it was made for."""
 
@@ -49,8 +53,9 @@ class Ask:
 class PollView:
     """What a provider needs to know to ask about one subject.
 
-    `memory` is what it wished to be remembered the last time, `asked_at` when that was. `status` is that of
-    the document whose id is the subject, if there is one.
+    `memory` is what it wished to be remembered the last time, `asked_at` when that was; a `WISH` in it is
+    a person's, and goes when it is left out of the next memory. `status` is that of the document whose id is
+    the subject, if there is one.
     """
 
     subject: str

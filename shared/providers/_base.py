@@ -40,6 +40,7 @@ from shared.providers._asking import (
     Signer,
     Steps,
 )
+from shared.providers._limits import Limits
 from shared.providers._values import (
     Acknowledgement,
     Answer,
@@ -68,6 +69,7 @@ __all__ = [
     "Found",
     "Head",
     "Into",
+    "Limits",
     "Order",
     "OutgoingFile",
     "PollView",
@@ -269,6 +271,11 @@ class Provider(ABC, Generic[S]):
         """
 
     # What we begin ourselves
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the account may do with the API; None when nothing is known of a limit."""
+        return None
 
     def returned(self, callback: Callback) -> Returned:
         """What a browser that comes back brings in its query, if the settings are `ReturnSettings`.

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from processor import deliveries, leasing, outbox
+from processor.access import Access
 from processor.breaker import Breaker
 from processor.lanes import Lane, LaneSettings
 from processor.means import Means
@@ -49,6 +50,7 @@ class Yard:
         self.workshop = workshop
         self.peer = Peer()
         self.metrics = ProcessorMetrics((), ())
+        self.transport = httpx.MockTransport(self.peer.handle)
         provider = workshop.provider("ssign", base_url="https://sign.example/rest", token="t")
         outside = Outside(
             "ssign",
@@ -56,7 +58,7 @@ class Yard:
             connect_timeout_seconds=5,
             read_timeout_seconds=5,
             total_timeout_seconds=5,
-            transport=httpx.MockTransport(self.peer.handle),
+            transport=self.transport,
         )
         self.worker = Worker(
             spool=workshop.spool,
@@ -69,6 +71,7 @@ class Yard:
             policy=workshop.policy,
             max_file_bytes=1_000_000,
         )
+        self.accesses: dict[str, Access] = {}
         # One loop for all that a test does, as a lane has in its life.
         self._runner = asyncio.Runner()
         weakref.finalize(self, self._runner.close)
@@ -91,6 +94,7 @@ class Yard:
             worker=self.worker,
             settler=self.workshop.settler(),
             breaker=Breaker(failures=100, pause_seconds=30, monotonic=clock.monotonic),
+            access=self.accesses.setdefault(name, Access(name, pause_seconds=30, monotonic=clock.monotonic)),
             settings=LaneSettings(**settings),
             means=Means(),
             metrics=self.metrics,

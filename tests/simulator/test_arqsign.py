@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from shared.providers._verify import check_hmac
-from simulator.arqsign import STATUS_WORDS, LetterCase, RecordAs, Status, Trigger
+from simulator.arqsign import STATUS_WORDS, LetterCase, RecordAs, Status, Trigger, WordAs
 from simulator.arqsign_api import example_process
 from simulator.files import make_pdf
 from simulator.peer import PeerError
@@ -178,3 +179,78 @@ def test_the_event_over_http_comes_with_an_hmac_that_the_provider_file_accepts(
     state = client.get("/_state")
     assert [found["status"] for found in state.json()["arqsign"]["processes"]] == ["Concluído"]
     assert json.dumps(base64.b64encode(process.signed[0].content).decode()) not in state.text
+
+
+def test_status_and_signers_are_told_without_files(api: httpx.Client, world: World) -> None:
+    process = world.arqsign.send(signers=2)
+    world.arqsign.happen(process.id, Trigger.ONE_SIGNED)
+    people = api.get(f"{V1}/{process.id}/dados-signatarios")
+    assert people.status_code == 200
+    assert people.json()["status"] == "Em processo"
+    assert people.json()["dataExpiracao"] == process.expires_at.strftime("%Y-%m-%dT%H:%M:%S")
+    assert [person["assinado"] for person in people.json()["signatarios"]] == [True, False]
+    assert b"base64" not in people.content
+
+
+@pytest.mark.parametrize(
+    ("word_as", "word"),
+    [
+        (WordAs.PRINTED, "Concluído"),
+        (WordAs.UPPER, "CONCLUÍDO"),
+        (WordAs.LOWER, "concluído"),
+        (WordAs.PLAIN, "Concluido"),
+    ],
+)
+def test_words_of_a_status_are_written_as_the_switch_says(
+    api: httpx.Client, world: World, word_as: WordAs, word: str
+) -> None:
+    world.arqsign.word_as = word_as
+    process = world.arqsign.send()
+    assert world.arqsign.conclude(process.id)["statusProcesso"] == word
+    assert api.get(f"{V1}/{process.id}/status-do-processo").json()["Status"] == word
+    assert api.get(f"{V2}/{process.id}").json()["status"] == word
+
+
+def test_a_process_is_cancelled_while_it_is_on_its_way_and_can_be_resent(
+    api: httpx.Client, world: World
+) -> None:
+    process = world.arqsign.send()
+    assert api.patch(f"{V1}/{process.id}/cancelar-processo").text == "Documento cancelado com sucesso."
+    assert api.patch(f"{V1}/{process.id}/cancelar-processo").status_code == 422
+    assert api.patch(f"{V2}/{process.id}/reenviar-processo").status_code == 200
+    assert (process.status, process.resent_at) == (Status.EM_PROCESSO, world.arqsign.now)
+
+
+def test_a_deleted_process_and_an_unknown_one_are_told_apart_by_words_alone(
+    api: httpx.Client, world: World
+) -> None:
+    process = world.arqsign.send()
+    process.deleted = True
+    path = f"{V1}/{process.id}/status-do-processo"
+    assert (api.get(path).status_code, api.get(path).text) == (400, "Documento excluído.")
+    world.arqsign.errors_as_json = True
+    assert api.get(path).json() == {"mensagens": ["Documento excluído."]}
+    assert api.get(f"{V1}/nobody/status-do-processo").status_code == 400
+
+
+def test_a_new_key_ends_the_old_one_at_once(api: httpx.Client, world: World) -> None:
+    process = world.arqsign.send()
+    new = world.arqsign.revoke()
+    path = f"{V1}/{process.id}/status-do-processo"
+    assert api.get(path).status_code == 401
+    assert api.get(path, headers={"AppKey": new}).status_code == 201
+
+
+def test_used_up_calls_may_say_for_how_long(api: httpx.Client, world: World) -> None:
+    world.arqsign.calls_left = 0
+    assert "Retry-After" not in api.get(f"{V2}/x").headers
+    world.arqsign.retry_after_seconds = 7
+    assert api.get(f"{V2}/x").headers["Retry-After"] == "7"
+
+
+def test_what_a_process_was_sent_with_is_kept_without_its_files(api: httpx.Client, world: World) -> None:
+    body = {**example_process(), "configuracoesAvancadas": {"tempoExpiracaoDocumentoDias": 3}}
+    process = world.arqsign.processes[api.post(f"{V2}/{SEND}", json=body).json()["idProcesso"]]
+    assert process.expires_at - process.sent_at == timedelta(days=3)
+    assert process.ordered["documentos"] == [{"ordemDocumento": 1, "nomeComExtensao": "contrato.pdf"}]
+    assert process.ordered["destinatarios"] == body["destinatarios"]
