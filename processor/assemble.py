@@ -100,7 +100,13 @@ def outside_of(
     on_request: Callable[[str, float], None] = lambda _code, _seconds: None,
 ) -> Outside:
     """The sender of requests to a provider."""
-    return _outside_factory(settings)(provider.name, origins=provider.origins, on_request=on_request)
+    ca_file = provider.settings.ca_file
+    return _outside_factory(settings)(
+        provider.name,
+        origins=provider.origins,
+        ca_file=None if ca_file is None else Path(ca_file),
+        on_request=on_request,
+    )
 
 
 def _outside_factory(settings: Settings) -> partial[Outside]:

@@ -32,11 +32,26 @@ _PATIENCE_SECONDS = 2.0
 class Sender(Protocol):
     """What is needed of `processor.outside.Outside`."""
 
-    async def send(self, method: str, url: str, *, headers: Mapping[str, str], content: Any = None) -> Answer:
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: Any = None,
+        silence_seconds: float | None = None,
+    ) -> Answer:
         """Send one request and read its answer into memory."""
 
     def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: Any = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: Any = None,
+        redirects: bool = False,
+        silence_seconds: float | None = None,
     ) -> AbstractAsyncContextManager[Streamed]:
         """Send one request; its answer is read within the block."""
 
@@ -57,19 +72,43 @@ class BookedSender:
         self._clock = clock
         self._asking = asking
 
-    async def send(self, method: str, url: str, *, headers: Mapping[str, str], content: Any = None) -> Answer:
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: Any = None,
+        silence_seconds: float | None = None,
+    ) -> Answer:
         """Book, then send one request and read its answer into memory."""
         async with self._booked():
-            return await self._sender.send(method, url, headers=headers, content=content)
+            return await self._sender.send(
+                method, url, headers=headers, content=content, silence_seconds=silence_seconds
+            )
 
     @asynccontextmanager
     async def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: Any = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: Any = None,
+        redirects: bool = False,
+        silence_seconds: float | None = None,
     ) -> AsyncIterator[Streamed]:
         """Book, then send one request; its answer is read within the block."""
         async with (
             self._booked(),
-            self._sender.stream(method, url, headers=headers, content=content) as streamed,
+            self._sender.stream(
+                method,
+                url,
+                headers=headers,
+                content=content,
+                redirects=redirects,
+                silence_seconds=silence_seconds,
+            ) as streamed,
         ):
             yield streamed
 

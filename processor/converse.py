@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from shared.errors import PermanentError
+from shared.errors import PermanentError, SignspoolError
 from shared.providers._base import Answer, FileContent, Request, Steps
 
 T = TypeVar("T")
@@ -19,7 +19,13 @@ class Sender(Protocol):
     """What is needed of `processor.outside.Outside` to ask for what fits into memory."""
 
     async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        silence_seconds: float | None = None,
     ) -> Answer:
         """Send one request and read its answer into memory."""
 
@@ -29,13 +35,18 @@ async def converse(steps: Steps[T], ask: Callable[[Request], Awaitable[Answer]])
 
     Raises:
         PermanentError: a request holds a letter that cannot be sent.
-        SignspoolError: what the generator, or `ask`, raised.
+        SignspoolError: what the generator raised, or `ask` did and the generator let pass.
     """
     try:
         request = next(steps)
         while True:
-            answer = await ask(request)
-            request = steps.send(_without_secrets(answer, request))
+            try:
+                answer = await ask(request)
+            except SignspoolError as error:
+                # Mostly the end of it; but a conversation may go on without this answer.
+                request = steps.throw(error)
+            else:
+                request = steps.send(_without_secrets(answer, request))
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -50,7 +61,11 @@ async def converse(steps: Steps[T], ask: Callable[[Request], Awaitable[Answer]])
 async def ask_in_memory(sender: Sender, request: Request) -> Answer:
     """Send one request whose answer fits into memory."""
     return await sender.send(
-        request.method, request.url, headers=request.headers, content=whole_content(request)
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=whole_content(request),
+        silence_seconds=request.silence_seconds,
     )
 
 

@@ -68,12 +68,25 @@ class Outside(Protocol):
     """What is needed of `processor.outside.Outside`."""
 
     async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        silence_seconds: float | None = None,
     ) -> Answer:
         """Send one request and read its answer into memory."""
 
     def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        redirects: bool = False,
+        silence_seconds: float | None = None,
     ) -> AbstractAsyncContextManager[Streamed]:
         """Send one request; its answer is read within the block."""
 
@@ -135,7 +148,12 @@ async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
     if request.into is Into.MEMORY:
         return await ask_in_memory(outside, request)
     async with outside.stream(
-        request.method, request.url, headers=request.headers, content=whole_content(request)
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=whole_content(request),
+        redirects=request.redirects,
+        silence_seconds=request.silence_seconds,
     ) as streamed:
         status, headers = streamed.status, streamed.headers
         if not 200 <= status < 300:

@@ -172,10 +172,12 @@ class Outside:
         headers: Mapping[str, str | bytes] | None = None,
         content: bytes | AsyncIterable[bytes] | None = None,
         limit_bytes: int = MIB,
+        silence_seconds: float | None = None,
     ) -> Answer:
         """Send one request and read its answer, whatever its status.
 
-        Content that is iterated is sent in chunks unless `headers` has a Content-Length.
+        Content that is iterated is sent in chunks unless `headers` has a Content-Length. `silence_seconds` is
+        how long the other side may keep silent, where that is longer than the settings say.
 
         Raises:
             PermanentError: the address is not allowed, or this is no request.
@@ -183,7 +185,9 @@ class Outside:
             TransientError: the answer is a redirect by an address that does nothing.
             NoAnswerError: it may have, and no whole answer of at most `limit_bytes` came in time.
         """
-        async with self.stream(method, url, headers=headers, content=content) as streamed:
+        async with self.stream(
+            method, url, headers=headers, content=content, silence_seconds=silence_seconds
+        ) as streamed:
             if not streamed.is_success:
                 return Answer(streamed.status, streamed.headers, await streamed.beginning())
             return Answer(streamed.status, streamed.headers, await streamed.read(limit_bytes))
@@ -195,9 +199,16 @@ class Outside:
         *,
         headers: Mapping[str, str | bytes] | None = None,
         content: bytes | AsyncIterable[bytes] | None = None,
+        redirects: bool = False,
+        silence_seconds: float | None = None,
     ) -> AbstractAsyncContextManager[Streamed]:
-        """Like `send`, for a body of any length: the total time limit covers the whole block."""
-        return self._stream(method, url, headers or {}, content)
+        """Like `send`, for a body of any length: the total time limit covers the whole block.
+
+        With `redirects`, an answer that points elsewhere is an answer like any other. It is not followed.
+        """
+        return self._stream(
+            method, url, headers or {}, content, redirects=redirects, silence_seconds=silence_seconds
+        )
 
     @asynccontextmanager
     async def _stream(
@@ -206,23 +217,30 @@ class Outside:
         url: str,
         headers: Mapping[str, str | bytes],
         content: bytes | AsyncIterable[bytes] | None,
+        *,
+        redirects: bool,
+        silence_seconds: float | None,
     ) -> AsyncIterator[Streamed]:
         self._check_origin(url)
         raw_headers = [_raw_header(name, value) for name, value in headers.items()]
         client = self._open()
         began, code = perf_counter(), "no_answer"
+        timeout = self._timeout_of(silence_seconds)
         try:
             async with asyncio.timeout(self._total_timeout_seconds) as limit:
-                request = client.build_request(method, url, headers=raw_headers, content=content)
+                request = client.build_request(
+                    method, url, headers=raw_headers, content=content, timeout=timeout
+                )
                 response = await client.send(request, stream=True)
                 code = f"{response.status_code // 100}xx"
                 try:
-                    self._refuse_redirect(url, response)
+                    if not redirects:
+                        self._refuse_redirect(url, response)
                     yield Streamed(self._peer, response, self._words_seconds)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
-            translated = self._translated(error)
+            translated = self._translated(error, timeout)
             code = "no_answer" if isinstance(translated, NoAnswerError) else "not_sent"
             raise translated from error
         except TimeoutError as error:
@@ -314,15 +332,22 @@ class Outside:
         # Many an application answers so when it has done its work, or broke while doing it.
         raise NoAnswerError(f"{said}, and whether it was done over there")
 
-    def _translated(self, error: Exception) -> SignspoolError:
+    def _timeout_of(self, silence_seconds: float | None) -> httpx.Timeout:
+        read_seconds = self._timeout.read
+        if silence_seconds is None or read_seconds is None or silence_seconds <= read_seconds:
+            return self._timeout
+        return httpx.Timeout(
+            connect=self._timeout.connect, pool=self._timeout.pool, write=read_seconds, read=silence_seconds
+        )
+
+    def _translated(self, error: Exception, timeout: httpx.Timeout) -> SignspoolError:
         if isinstance(error, _NEVER_SENT):
             return NotSentError(f"{self._peer} cannot be reached: {_why_no_connection(error)}")
         if isinstance(error, _NOT_A_REQUEST):
             # The library's own words would quote the header or the address.
             return PermanentError(f"the request to {self._peer} has a header or an address that HTTP forbids")
         if isinstance(error, httpx.TimeoutException):
-            seconds = self._timeout.read
-            return NoAnswerError(f"{self._peer} was silent for {seconds:g} s after the request")
+            return NoAnswerError(f"{self._peer} was silent for {timeout.read:g} s after the request")
         return NoAnswerError(f"{self._peer} broke the connection off before its answer was whole")
 
 

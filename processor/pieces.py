@@ -78,6 +78,34 @@ async def read_pieces(file: OurFile) -> AsyncGenerator[bytes]:
         raise _changed(file) from error
 
 
+async def read_part(file: OurFile, start_bytes: int, end_bytes: int) -> AsyncGenerator[bytes]:
+    """The bytes of a file between two places, those at its end only after the digest of all was found right.
+
+    Raises:
+        TransientError: the file is gone, or is not what it was.
+    """
+    if end_bytes == file.size_bytes:
+        async with aclosing(read_pieces(file)) as pieces:
+            # Read for the digest alone.
+            async for _ in pieces:
+                pass
+    try:
+        opened = await asyncio.to_thread(file.path.open, "rb")
+        try:
+            await asyncio.to_thread(opened.seek, start_bytes)
+            left_bytes = end_bytes - start_bytes
+            while left_bytes > 0:
+                piece = await asyncio.to_thread(opened.read, min(_PIECE_BYTES, left_bytes))
+                if not piece:
+                    raise _changed(file)
+                left_bytes -= len(piece)
+                yield piece
+        finally:
+            opened.close()
+    except OSError as error:
+        raise _changed(file) from error
+
+
 class Composed:
     """A body put together of bytes and files; each time that it is sent the files are read anew."""
 
@@ -93,7 +121,8 @@ class Composed:
     def _size_of(self, piece: bytes | FileContent) -> int:
         if isinstance(piece, bytes):
             return len(piece)
-        size_bytes = self._files[piece.file].size_bytes
+        start_bytes, end_bytes = self._span(piece)
+        size_bytes = end_bytes - start_bytes
         return (size_bytes + 2) // 3 * 4 if piece.encoding == "base64" else size_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -102,9 +131,34 @@ class Composed:
                 if piece:
                     yield piece
                 continue
-            async with aclosing(read_pieces(self._files[piece.file])) as parts:
+            async with aclosing(self._read(piece)) as parts:
                 async for part in parts:
                     yield base64.b64encode(part) if piece.encoding == "base64" else part
+
+    async def md5(self) -> str:
+        """The digest of the whole, in base64, as the header Content-MD5 has it.
+
+        Raises:
+            TransientError: a file is gone, or is not what it was.
+        """
+        digest = hashlib.md5(usedforsecurity=False)
+        async for piece in self:
+            digest.update(piece)
+        return base64.b64encode(digest.digest()).decode("ascii")
+
+    def _read(self, piece: FileContent) -> AsyncGenerator[bytes]:
+        file = self._files[piece.file]
+        if piece.start_bytes == 0 and piece.size_bytes is None:
+            return read_pieces(file)
+        return read_part(file, *self._span(piece))
+
+    def _span(self, piece: FileContent) -> tuple[int, int]:
+        """Where a piece begins in its file, and where it ends."""
+        size_bytes = self._files[piece.file].size_bytes
+        start_bytes = min(piece.start_bytes, size_bytes)
+        if piece.size_bytes is None:
+            return start_bytes, size_bytes
+        return start_bytes, min(start_bytes + piece.size_bytes, size_bytes)
 
 
 def _changed(file: OurFile) -> TransientError:

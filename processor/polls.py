@@ -5,7 +5,7 @@ Every function works inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -99,7 +99,8 @@ def _new_row(provider: str, key: str, ask: Ask, due_at: datetime, now: datetime)
 
 
 def keep(connection: Connection, provider: str, asks: Iterable[Ask], now: datetime) -> None:
-    """Have subjects asked about from now on; one that is asked about already keeps its time."""
+    """Have subjects asked about from now on; one that is asked about already keeps its time and what is
+    known of it, and learns what is new."""
     for ask in asks:
         due_at = now + timedelta(seconds=ask.after_seconds)
         key = document_key(ask.subject)
@@ -108,6 +109,20 @@ def keep(connection: Connection, provider: str, asks: Iterable[Ask], now: dateti
             update(PollRow)
             .where(PollRow.provider == provider, PollRow.key == key, PollRow.next_at.is_(None))
             .values(next_at=due_at)
+        )
+        if ask.memory:
+            _tell(connection, provider, key, ask.memory)
+
+
+def _tell(connection: Connection, provider: str, key: str, memory: Mapping[str, str]) -> None:
+    row = connection.execute(
+        select(PollRow.id, PollRow.memory)
+        .where(PollRow.provider == provider, PollRow.key == key)
+        .with_for_update()
+    ).one()
+    if not memory.keys() <= row.memory.keys():
+        connection.execute(
+            update(PollRow).where(PollRow.id == row.id).values(memory={**memory, **row.memory})
         )
 
 
@@ -168,7 +183,9 @@ def lease(
     return [
         LeasedPoll(
             id=row.id,
-            view=PollView(row.subject, row.memory, now, row.asked_at, known.get(row.key)),
+            view=PollView(
+                row.subject, row.memory, now, row.asked_at, known.get(row.key), begun_at=row.created_at
+            ),
             due_at=row.next_at,
             wishes=row.wishes,
             failures=row.failures,

@@ -377,6 +377,8 @@ class _Attempt:
         if isinstance(request.content, tuple):
             content = Composed(request.content, self._files)
             headers["Content-Length"] = str(content.size_bytes)
+            if request.content_md5:
+                headers["Content-MD5"] = await content.md5()
         else:
             content = request.content
         if request.effect:

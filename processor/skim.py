@@ -33,7 +33,11 @@ async def ask_and_skim(sender: Sender, request: Request) -> Answer:
     if request.into is not Into.JSON_TREE:
         raise PermanentError("asking stores no files: report this")
     async with sender.stream(
-        request.method, request.url, headers=request.headers, content=whole_content(request)
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=whole_content(request),
+        silence_seconds=request.silence_seconds,
     ) as streamed:
         if not 200 <= streamed.status < 300:
             return Answer(streamed.status, streamed.headers, await streamed.beginning())

@@ -156,6 +156,8 @@ def _clock(spool: Spool) -> Iterator[Finding]:
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:
+    from processor.assemble import outside_of  # noqa: PLC0415
+
     providers = build_providers(settings)
     if not providers:
         yield warn("providers", "none is configured, so no callback is accepted", "add [providers.NAME]")
@@ -164,7 +166,7 @@ def _providers(settings: Settings) -> Iterator[Finding]:
         about = f"provider {name}"
         if numbers[provider.file_number] > 1:
             yield fail(about, f"shares the number {provider.file_number} with another", "set another number")
-        elif why := provider.why_closed():
+        elif why := provider.why_closed() or outside_of(provider, settings).why_unusable():
             yield fail(about, why)
         else:
             yield _open_provider(about, provider)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,14 @@ from signspool.output import print_json, say
 if TYPE_CHECKING:
     from processor.pipeline import Tally
     from shared.settings import Settings
+
+
+class Simulated(StrEnum):
+    """What `simulate` stands in for."""
+
+    ALL = "all"
+    RESTPKI = "restpki"
+
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default=False)]
 Port = Annotated[
@@ -109,13 +118,16 @@ async def _run_once(settings: Settings) -> tuple[Tally, dict[str, int]]:
 
 
 def simulate(
+    peer: Annotated[
+        Simulated, typer.Argument(help="`all`, or one provider alone, with what to try there.")
+    ] = Simulated.ALL,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="TCP port to listen on.")] = 8090,
 ) -> None:
     """Run the simulator: the providers and the DMS as they are documented, with bad weather on request.
 
-    Example: signspool simulate --port 8090
+    Example: signspool simulate restpki --port 8090
     """
     from simulator.server import run  # noqa: PLC0415
 
-    run(host, port)
+    run(host, port, only="restpki" if peer is Simulated.RESTPKI else None)

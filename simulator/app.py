@@ -12,31 +12,39 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from simulator import arqsign_api, certisign_api, dms, restpki_api, smartshare, ssign
-from simulator.peer import PeerError, refusing
+from simulator.peer import PeerError, json_object, refusing
+from simulator.switches import set_switches, switches_of
 from simulator.weather import Peer, storms_from
 from simulator.wire import Wire
 from simulator.world import World
 
 
-def create_simulator(world: World | None = None) -> Starlette:
-    """The application. Storms that touch the connection need `SimulatorServer` or `run` to serve it."""
+def create_simulator(world: World | None = None, only: Peer | None = None) -> Starlette:
+    """The application, of `only` one peer if that is named.
+
+    Storms that touch the connection need `SimulatorServer` or `run` to serve it.
+    """
     world = world or World()
 
     def wired(app: ASGIApp, peer: Peer) -> Mount:
         return Mount(f"/{peer}", app=Wire(app, peer, world.weather, world.requests))
 
+    peers: dict[Peer, ASGIApp] = {
+        "arqsign": arqsign_api.create_app(world.arqsign),
+        "ssign": ssign.create_app(world.ssign),
+        "certisign": certisign_api.create_app(world.certisign),
+        "restpki": restpki_api.create_app(world.restpki),
+        "smartshare": smartshare.create_app(world.smartshare),
+        "dms": dms.create_app(world.dms),
+    }
     control = _Control(world)
     return Starlette(
         routes=[
             Route("/_weather", control.weather, methods=["GET", "POST", "DELETE"]),
+            Route("/_switches/{peer}", control.switches, methods=["GET", "PATCH"]),
             Route("/_state", control.state, methods=["GET"]),
             Route("/_events/{provider}/{document_id}/{action}", control.event, methods=["POST"]),
-            wired(arqsign_api.create_app(world.arqsign), "arqsign"),
-            wired(ssign.create_app(world.ssign), "ssign"),
-            wired(certisign_api.create_app(world.certisign), "certisign"),
-            wired(restpki_api.create_app(world.restpki), "restpki"),
-            wired(smartshare.create_app(world.smartshare), "smartshare"),
-            wired(dms.create_app(world.dms), "dms"),
+            *(wired(app, peer) for peer, app in peers.items() if only in (None, peer)),
         ],
         exception_handlers=refusing(lambda sentence, status: JSONResponse({"error": sentence}, status)),
     )
@@ -56,6 +64,13 @@ class _Control:
             except ValueError as error:
                 raise PeerError(422, str(error)) from None
         return JSONResponse([asdict(storm) for storm in weather.storms])
+
+    async def switches(self, request: Request) -> Response:
+        """The switches of a peer; PATCH with an object sets some of them."""
+        peer = self._world.peer(request.path_params["peer"])
+        if request.method == "PATCH":
+            set_switches(peer, await json_object(request))
+        return JSONResponse(switches_of(peer))
 
     async def state(self, request: Request) -> Response:
         return JSONResponse(self._world.summary)

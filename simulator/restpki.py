@@ -2,107 +2,72 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import threading
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from simulator.callbacks import Body
-from simulator.files import make_p7s, make_pdf
+from simulator.files import make_pdf
 from simulator.peer import PeerError, StoredFile
+from simulator.restpki_shapes import Document, SignatureType
+from simulator.restpki_store import COMPLETED, NAMESPACE, CodedError, Store
 
-COMPLETED = "DocumentSignatureCompleted"
-"""The only type of callback there is."""
-
-FileName = Literal["original-file", "marked-file", "signed-file"]
-Authentication = Literal["none", "basic", "bearer", "api_key"]
-
-_NAMESPACE = uuid.UUID("5a1f6a34-6f5e-4f0b-9d8e-0c6c1b7f2e55")
-_KEY_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_AVAILABLE = datetime(2030, 1, 1, tzinfo=UTC)
+_FOUR_HOURS_SECONDS = 4 * 3600.0
 
 
-class Shape(StrEnum):
-    """Form of documents and files, in answers and callbacks."""
+class SessionStatus(StrEnum):
+    """How a session stands."""
 
-    CURRENT = "current"
-    """`url` and `mimeType`, `signers` and `metadata`, `Pdf`."""
-    OLD = "old"
-    """`location` and `contentType` alone, `status`, `Pades`, and no metadata: as of 2020."""
-
-
-class SignatureType(StrEnum):
-    """What a signed file is."""
-
-    PDF = "Pdf"
-    CMS = "Cms"
-    XML = "Xml"
-
-
-_OLD_TYPES = {SignatureType.PDF: "Pades", SignatureType.CMS: "Cades", SignatureType.XML: "XmlDSig"}
-
-
-class CodedError(PeerError):
-    """A refusal with a `code`, as 422 answers have it."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(422, message)
-        self.code = code
+    PENDING = "Pending"
+    PROCESSING = "Processing"
+    COMPLETED = "Completed"
+    CANCELLED = "UserCancelled"
+    EXPIRED = "Expired"
+    ERROR = "ProcessingError"
 
 
 @dataclass
-class Document:
-    """A document of a signature session. `signed` is None until everybody has signed and it was processed."""
-
-    id: str
-    key: str
-    files: dict[FileName, StoredFile]
-    metadata: dict[str, list[str]]
-    signature_type: SignatureType
-    signed_at: datetime | None = None
-
-
-@dataclass(frozen=True)
 class Session:
-    """A signature session with its documents, all of which were there from the start."""
+    """A signature session. `token` opens its page. With `by_user` the documents come from the user.
 
-    id: str
-    document_ids: tuple[str, ...]
-    callback_argument: str | None = None
-
-
-@dataclass
-class RestPki:
-    """All that Rest PKI Core knows, and its switches.
-
-    Of answers: `shape`; `relative_links`; `ticket_seconds` is how long a link lives, None for ever, and
-    `stale_status` what a dead one answers; `signed_size_bytes` is the length that signed PDFs are padded to;
-    while `processing`, reading a document is refused with that code. Of callbacks: `authentication`, with
-    `webhook_secret` (for Basic, `USER:PASSWORD`), in `scheme_header` for Basic and Bearer.
+    `signed_at` is the clock's time of the signature; `end` is how it ended when not by being completed.
     """
 
-    token: str = "simulated|restpki-api-key"  # noqa: S105  (a simulated one)
-    base_url: str = "http://restpki.invalid"
-    shape: Shape = Shape.CURRENT
-    relative_links: bool = False
-    ticket_seconds: float | None = None
-    stale_status: int = 403
-    processing: bool = False
-    signed_size_bytes: int | None = None
-    authentication: Authentication = "api_key"
-    webhook_secret: str = "simulated:restpki-secret"  # noqa: S105
-    scheme_header: Literal["Authorization", "Authentication"] = "Authorization"
-    documents: dict[str, Document] = field(default_factory=dict)
+    id: str
+    token: str
+    document_ids: list[str]
+    began_at: float
+    return_url: str | None = None
+    callback_argument: str | None = None
+    background: bool = False
+    disable_downloads: bool = False
+    by_user: bool = False
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+    requirements: list[Body] = field(default_factory=list)
+    signed_at: float | None = None
+    end: SessionStatus | None = None
+    error_code: str | None = None
+
+
+@dataclass
+class RestPki(Store):
+    """All that Rest PKI Core knows, and its switches, which `docs/simulators.md` describes."""
+
+    documents_on_cancel: Literal["empty", "null", "kept"] = "empty"
+    session_seconds: float = _FOUR_HOURS_SECONDS
+    processing_seconds: float | None = 0.0
+    holding_seconds: float = 15.0
+    refuses_waiting_at_end: bool = True
+    status_word: str = ""
     sessions: dict[str, Session] = field(default_factory=dict)
-    clock: Callable[[], float] = time.monotonic
-    _tickets: dict[str, tuple[str, FileName, float]] = field(default_factory=dict, repr=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    # What applications begin
 
     def send(
         self,
@@ -118,92 +83,188 @@ class RestPki:
         self.open([document])
         return document
 
-    def open(self, documents: Sequence[Document], callback_argument: str | None = None) -> Session:
-        """Make a session of documents."""
+    def open(
+        self,
+        documents: Sequence[Document],
+        callback_argument: str | None = None,
+        *,
+        by_user: bool = False,
+        **more: Any,
+    ) -> Session:
+        """Make a session of documents, or one whose documents come from the user."""
         with self._lock:
-            session_id = str(uuid.uuid5(_NAMESPACE, f"session {len(self.sessions)}"))
-            session = Session(session_id, tuple(document.id for document in documents), callback_argument)
+            session_id = str(uuid.uuid5(NAMESPACE, f"session {len(self.sessions)}"))
+            token = hashlib.sha256(f"page of {session_id}".encode()).hexdigest()
+            session = Session(
+                session_id,
+                token,
+                [document.id for document in documents],
+                self.clock(),
+                callback_argument=callback_argument,
+                by_user=by_user,
+                **more,
+            )
             self.sessions[session_id] = session
             return session
 
-    def add(
-        self,
-        original: StoredFile,
-        *,
-        metadata: dict[str, list[str]] | None = None,
-        signature_type: SignatureType = SignatureType.PDF,
-        marked: bool = False,
-    ) -> Document:
-        """Keep a file that is to be signed. With `marked`, validation marks were put on it."""
-        with self._lock:
-            number = len(self.documents)
-            document_id = str(uuid.uuid5(_NAMESPACE, str(number)))
-            digest = hashlib.sha256(document_id.encode()).digest()
-            document = Document(
-                id=document_id,
-                key="".join(_KEY_LETTERS[byte % 32] for byte in digest[:16]),
-                files={"original-file": original},
-                metadata=metadata or {},
-                signature_type=signature_type,
-            )
-            if marked:
-                content = make_pdf(f"Marcas: {original.name}")
-                document.files["marked-file"] = StoredFile(original.name, "application/pdf", content)
-            self.documents[document_id] = document
-            return document
-
-    def document(self, document_id: str) -> Document:
-        """The document with this id.
+    def session(self, session_id: str) -> Session:
+        """The session with this id.
 
         Raises:
             CodedError: there is none.
         """
-        document = self.documents.get(document_id)
-        if document is None:
-            raise CodedError("DocumentNotFound", f"Document not found: {document_id}")
-        return document
+        session = self.sessions.get(session_id.lower())
+        if session is None:
+            raise CodedError("SignatureSessionNotFound", f"Signature session not found: {session_id}")
+        return session
 
-    def happen(self, document_id: str, action: str) -> Body:
-        """Let the one thing happen that is called back; returns the callback body.
+    def session_of_page(self, token: str) -> Session:
+        """The session that a page belongs to.
 
         Raises:
-            PeerError: 422, no such document; 400, no such type.
+            PeerError: 404, there is none.
         """
+        for session in self.sessions.values():
+            if session.token == token:
+                return session
+        raise PeerError(404, "this page does not exist")
+
+    # What people do
+
+    def happen(self, subject: str, action: str) -> Body:
+        """Let something happen: to a session `sign`, `cancel`, `expire`, `fail`, `finish`, and to a document
+        the one thing that is called back, whose body is returned.
+
+        Raises:
+            PeerError: 422, no such document or session; 400, no such action; 409, it cannot happen any more.
+        """
+        if subject in self.sessions:
+            acts = {
+                "sign": self.sign,
+                "cancel": self.cancel,
+                "expire": self.expire,
+                "fail": self.fail,
+                "finish": self.finish,
+            }
+            if action not in acts:
+                raise PeerError(400, f"of a session the action must be one of {', '.join(acts)}")
+            acts[action](subject)
+            session = self.session(subject)
+            return {
+                "session": session.id,
+                "status": self.status_of(session),
+                "redirect": self.return_address(session),
+            }
         if action != COMPLETED:
             raise PeerError(400, f"the type must be {COMPLETED}")
-        return self.complete(document_id)
+        return self.complete(subject)
 
-    def complete(self, document_id: str) -> Body:
-        """It is signed and processed: from now on the signed file is there. Every call has other tickets."""
+    def sign(self, session_id: str) -> None:
+        """The user signs; with background processing the documents are ready later."""
         with self._lock:
-            document = self.document(document_id)
-            if document.signed_at is None:
-                document.signed_at = datetime.now(UTC)
-                document.files["signed-file"] = self._signed(document)
-            return {"type": COMPLETED, "document": self.shown(document)}
+            session = self._pending(session_id)
+            if not session.document_ids:
+                name = "Documento do usuario.pdf"
+                self.upload_by_user(session, StoredFile(name, "application/pdf", make_pdf(name)))
+            session.signed_at = self.clock()
+            for document_id in session.document_ids:
+                self.documents[document_id].signed_at = datetime.now(UTC)
+            if not session.background or self.processing_seconds == 0:
+                self._complete_all(session)
+            elif self.processing_seconds is not None:
+                self._process(session, self.processing_seconds)
 
-    @property
-    def webhook_headers(self) -> dict[str, str]:
-        """The headers by which a callback proves its sender."""
-        if self.authentication == "none":
-            return {}
-        if self.authentication == "api_key":
-            return {"X-Api-Key": self.webhook_secret}
-        if self.authentication == "bearer":
-            return {self.scheme_header: f"Bearer {self.webhook_secret}"}
-        return {self.scheme_header: f"Basic {base64.b64encode(self.webhook_secret.encode()).decode('ascii')}"}
-
-    def read(self, document_id: str) -> Body:
-        """The document with fresh links.
+    def upload_by_user(self, session: Session, file: StoredFile) -> None:
+        """The user of a session brings a document.
 
         Raises:
-            CodedError: there is none, or it is being processed.
+            PeerError: 409, the session has its documents from the start.
         """
+        if not session.by_user:
+            raise PeerError(409, "no document can be added to this session")
+        session.document_ids.append(self.add(file, metadata=dict(session.metadata)).id)
+
+    def cancel(self, session_id: str) -> None:
+        """The user gives up."""
+        self._end(session_id, SessionStatus.CANCELLED)
+
+    def expire(self, session_id: str) -> None:
+        """The session's time is over."""
+        self._end(session_id, SessionStatus.EXPIRED)
+
+    def fail(self, session_id: str, code: str = "ValidationError") -> None:
+        """The processing of what the user has signed ends with an error."""
         with self._lock:
-            document = self.document(document_id)
-            if self.processing:
-                raise CodedError("BackgroundProcessing", "Resource is being processed in background")
-            return self.shown(document)
+            session = self.session(session_id)
+            if self.status_of(session) not in (SessionStatus.PENDING, SessionStatus.PROCESSING):
+                raise PeerError(409, f"the session is {self.status_of(session)}")
+            session.end, session.error_code = SessionStatus.ERROR, code
+
+    def finish(self, session_id: str) -> None:
+        """The processing ends well, also after an error, since the server tries again by itself."""
+        with self._lock:
+            session = self.session(session_id)
+            if self.status_of(session) not in (SessionStatus.PROCESSING, SessionStatus.ERROR):
+                raise PeerError(409, f"the session is {self.status_of(session)}")
+            session.end, session.error_code = None, None
+            self._complete_all(session)
+
+    def _end(self, session_id: str, end: SessionStatus) -> None:
+        with self._lock:
+            self._pending(session_id).end = end
+
+    def _pending(self, session_id: str) -> Session:
+        session = self.session(session_id)
+        status = self.status_of(session)
+        if status is not SessionStatus.PENDING:
+            raise PeerError(409, f"the session is {status}")
+        return session
+
+    def _process(self, session: Session, seconds: float) -> None:
+        """Complete the documents one after the other within the time."""
+        for place, document_id in enumerate(session.document_ids, start=1):
+            wait_seconds = seconds * place / len(session.document_ids)
+            timer = threading.Timer(wait_seconds, self._processed, (session, document_id))
+            timer.daemon = True
+            timer.start()
+
+    def _processed(self, session: Session, document_id: str) -> None:
+        with self._lock:
+            if session.end is None:
+                self.complete(document_id)
+
+    def _complete_all(self, session: Session) -> None:
+        for document_id in session.document_ids:
+            self.complete(document_id)
+
+    # What applications read
+
+    def status_of(self, session: Session) -> SessionStatus:
+        """How a session stands now."""
+        with self._lock:
+            complete = [self.documents[document_id].is_complete for document_id in session.document_ids]
+            if session.end is not None:
+                return session.end
+            if complete and all(complete):
+                return SessionStatus.COMPLETED
+            if session.signed_at is not None or any(complete):
+                return SessionStatus.PROCESSING
+            if self.clock() - session.began_at >= self.session_seconds:
+                session.end = SessionStatus.EXPIRED
+            return session.end or SessionStatus.PENDING
+
+    def progress(self, session: Session) -> float:
+        """The share of the documents that are complete, from 0 to 100."""
+        documents = [self.documents[document_id] for document_id in session.document_ids]
+        return 100.0 * sum(document.is_complete for document in documents) / max(1, len(documents))
+
+    def return_address(self, session: Session) -> str | None:
+        """Where the user's browser is sent, if anywhere."""
+        if session.return_url is None:
+            return None
+        parts = urlsplit(session.return_url)
+        added = urlencode({"signatureSessionId": session.id})
+        return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
 
     def read_session(self, session_id: str) -> Body:
         """A session with the status of each of its documents, and fresh links.
@@ -212,124 +273,54 @@ class RestPki:
             CodedError: there is none.
         """
         with self._lock:
-            session = self.sessions.get(session_id)
-            if session is None:
-                raise CodedError("SignatureSessionNotFound", f"Signature session not found: {session_id}")
-            documents = [self.documents[document_id] for document_id in session.document_ids]
-            signed = all(document.signed_at for document in documents)
+            session = self.session(session_id)
+            status = self.status_of(session)
+            documents: list[Body] | None = [
+                self._in_session(self.documents[document_id], status) for document_id in session.document_ids
+            ]
+            if status is SessionStatus.CANCELLED and self.documents_on_cancel != "kept":
+                documents = [] if self.documents_on_cancel == "empty" else None
             return {
                 "id": session.id,
-                "status": "Completed" if signed else "Pending",
-                "processingErrorCode": None,
+                "status": self.status_word or status,
+                "processingErrorCode": session.error_code,
                 "callbackArgument": session.callback_argument,
                 "signerCertificate": None,
-                "documents": [self._in_session(document) for document in documents],
+                "documents": documents,
             }
 
-    def download(self, document_id: str, name: FileName, ticket: str) -> StoredFile:
-        """What lies behind a link.
-
-        Raises:
-            PeerError: the ticket is not known or dead.
-        """
-        with self._lock:
-            found = self._tickets.get(ticket)
-            if found is None or found[:2] != (document_id, name) or self._is_dead(found[2]):
-                raise PeerError(self.stale_status, "access ticket expired")
-            return self.documents[document_id].files[name]
-
-    def shown(self, document: Document) -> Body:
-        """A document in the form of the switch, with new tickets."""
-        files = {
-            "originalFile": self._file(document, "original-file"),
-            "markedFile": self._file(document, "marked-file"),
-            "signedFile": self._file(document, "signed-file"),
-        }
-        names = {
-            "id": document.id,
-            "key": document.key,
-            "formattedKey": "-".join(document.key[place : place + 4] for place in range(0, 16, 4)),
-        }
-        if self.shape is Shape.OLD:
-            del files["markedFile"]
-            return {
-                **names,
-                **files,
-                "status": "Completed" if document.signed_at else "PendingSignature",
-                "signatureType": _OLD_TYPES[document.signature_type],
-            }
-        signers = [] if document.signed_at is None else [_signer(document.signed_at)]
-        return {
-            "signers": signers,
-            "metadata": document.metadata,
-            **names,
-            **files,
-            "signatureType": document.signature_type,
-            "availableUntil": _AVAILABLE.isoformat(),
-        }
-
-    def _in_session(self, document: Document) -> Body:
+    def _in_session(self, document: Document, session: SessionStatus) -> Body:
+        if document.is_complete:
+            status = "Completed"
+        elif session in (SessionStatus.PROCESSING, SessionStatus.ERROR):
+            status = session
+        else:
+            status = "PendingSignature"
         shown = {
-            "status": "Completed" if document.signed_at else "PendingSignature",
-            "dateSigned": document.signed_at.isoformat() if document.signed_at else None,
             **self.shown(document),
+            "status": status,
+            "dateSigned": document.signed_at.isoformat() if document.signed_at else None,
         }
         return {name: value for name, value in shown.items() if name not in ("signers", "metadata")}
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The state without file contents and tickets."""
+        """The state without file contents, tickets and addresses of pages."""
         with self._lock:
             return {
                 "documents": [
                     {
                         "id": document.id,
-                        "signed": document.signed_at is not None,
+                        "signed": document.is_complete,
                         "files": {name: file.summary for name, file in document.files.items()},
                     }
                     for document in self.documents.values()
-                ]
+                ],
+                "sessions": [
+                    {"id": session.id, "status": self.status_of(session), "documents": session.document_ids}
+                    for session in self.sessions.values()
+                ],
+                "webhooks": [
+                    {"document": call.document_id, "statuses": call.statuses} for call in self.webhooks
+                ],
             }
-
-    def _signed(self, document: Document) -> StoredFile:
-        original = document.files["original-file"]
-        content = document.files.get("marked-file", original).content
-        if document.signature_type is SignatureType.CMS:
-            return StoredFile(f"{original.name}.p7s", "application/pkcs7-signature", make_p7s(content))
-        if document.signature_type is SignatureType.XML:
-            return StoredFile(original.name, "application/xml", b"<signed/>")
-        text = f"Assinado: {original.name}\n{document.id}"
-        return StoredFile(original.name, "application/pdf", make_pdf(text, self.signed_size_bytes))
-
-    def _file(self, document: Document, name: FileName) -> Body | None:
-        file = document.files.get(name)
-        if file is None:
-            return None
-        ticket = hashlib.sha256(f"ticket {len(self._tickets)}".encode()).hexdigest()[:32]
-        self._tickets[ticket] = (document.id, name, self.clock())
-        start = "" if self.relative_links else self.base_url
-        link = f"{start}/api/documents/{document.id}/{name}?access_ticket={ticket}"
-        old = {
-            "name": file.name,
-            "length": len(file.content),
-            "contentType": file.media_type,
-            "location": link,
-        }
-        if self.shape is Shape.OLD:
-            return old
-        return {"mimeType": file.media_type, "content": None, "blobToken": None, "url": link, **old}
-
-    def _is_dead(self, made_at: float) -> bool:
-        return self.ticket_seconds is not None and self.clock() - made_at >= self.ticket_seconds
-
-
-def _signer(signed_at: datetime) -> Body:
-    certificate = {
-        "thumbprint": "78785300913FB340D6ADC12FA2A9F21CF1498703",
-        "subjectCommonName": "SIGNATARIA EXEMPLO:12345678909",
-        "subjectDisplayName": "SIGNATARIA EXEMPLO",
-        "subjectIdentifier": "12345678909",
-        "emailAddress": "signataria@example.com",
-        "organization": None,
-    }
-    return {"certificate": certificate, "date": signed_at.isoformat()}

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from simulator import restpki_guide
 from simulator.app import create_simulator
 from simulator.arqsign_api import example_process
 from simulator.connection import EXTENSION, Connection
 from simulator.ssign import example_envelope, example_upload
+from simulator.weather import Peer
 from simulator.world import World
 
 
@@ -132,8 +134,10 @@ class SimulatorServer:
         self.stop()
 
 
-def run(host: str, port: int, world: World | None = None) -> None:
+def run(host: str, port: int, world: World | None = None, *, only: Peer | None = None) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, after printing how to use it. Port 0 takes a free one.
+
+    With `only`, nothing but that peer is simulated.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -142,9 +146,9 @@ def run(host: str, port: int, world: World | None = None) -> None:
     listening = _listen(host, port)
     url = _url_of(listening)
     world.served_at(url)
-    print(guide(world, url), flush=True)
+    print(restpki_guide.guide(world.restpki, url) if only == "restpki" else guide(world, url), flush=True)
     try:
-        _Server(create_simulator(world)).run([listening])
+        _Server(create_simulator(world, only)).run([listening])
     except KeyboardInterrupt:
         # uvicorn has shut down in order and raises the signal once more for those who want it.
         return

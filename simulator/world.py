@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from simulator.arqsign import ArqSign
 from simulator.callbacks import Body
@@ -41,6 +41,16 @@ class World:
         """Learn the address of the simulator, which some providers put into callbacks and links."""
         self.certisign.base_url = f"{url.rstrip('/')}/certisign"
         self.restpki.base_url = f"{url.rstrip('/')}/restpki"
+
+    def peer(self, name: str) -> Any:
+        """The state of a peer.
+
+        Raises:
+            PeerError: 404, there is none of this name.
+        """
+        if name not in get_args(Peer):
+            raise PeerError(404, f"there is no peer {name!r}; there are {', '.join(get_args(Peer))}")
+        return getattr(self, name)
 
     def happen(self, provider: str, document_id: int | str, action: str) -> Body:
         """Let something happen to an envelope; returns the callback body that the provider sends.

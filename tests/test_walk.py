@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import URL, text
 
 from shared.spool import Folder
-from simulator.restpki import Document, RestPki, Shape
+from simulator.restpki import RestPki
+from simulator.restpki_shapes import Document, Shape
 from simulator.server import SimulatorServer
 from simulator.weather import Storm, StormKind
 from simulator.world import World

@@ -55,7 +55,7 @@ class PollView:
 
     `memory` is what it wished to be remembered the last time, `asked_at` when that was; a `WISH` in it is
     a person's, and goes when it is left out of the next memory. `status` is that of the document whose id is
-    the subject, if there is one.
+    the subject, if there is one. `begun_at` is since when the subject is known.
     """
 
     subject: str
@@ -63,6 +63,7 @@ class PollView:
     now: datetime
     asked_at: datetime | None = None
     status: DocumentStatus | None = None
+    begun_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,11 @@ class ProviderSettings(BaseModel):
     fetch_files: bool = Field(
         default=True, description="fetch the signed file of a completed document, and deliver it"
     )
+    ca_file: str | None = Field(
+        default=None,
+        description="file of the certificate authorities (PEM) that its API's own certificate is checked "
+        "against, in place of the public ones",
+    )
     actions: dict[str, EventType] = Field(
         default_factory=dict,
         description="further words for actions, or other meanings: WORD = event type",

@@ -103,10 +103,15 @@ class Into(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """The content of the file at a place in the order, from 0, as a piece of a request's body."""
+    """The content of the file at a place in the order, from 0, as a piece of a request's body.
+
+    Without `size_bytes` it is all that follows `start_bytes`; a file that ends before is sent to its end.
+    """
 
     file: int
     encoding: Literal["raw", "base64"] = "raw"
+    start_bytes: int = 0
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,9 @@ class Request:
 
     A `content` of pieces is streamed, with the length of the whole announced. `file_fields` is for
     `Into.JSON_TREE`: names of fields, trimmed and case-folded. `effect` marks the one request of a
-    conversation that must not be repeated when its outcome is unknown.
+    conversation that must not be repeated when its outcome is unknown. With `redirects`, an answer that
+    points elsewhere is handed over like any other. `silence_seconds` is how long the other side may keep
+    silent, where that is longer than the settings allow. With `content_md5`, a header Content-MD5 is made.
     """
 
     method: str
@@ -125,6 +132,9 @@ class Request:
     into: Into = Into.MEMORY
     file_fields: frozenset[str] = frozenset()
     effect: bool = False
+    redirects: bool = False
+    silence_seconds: float | None = None
+    content_md5: bool = False
 
 
 @dataclass(frozen=True, slots=True)

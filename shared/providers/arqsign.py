@@ -58,7 +58,7 @@ from shared.providers._base import (
     find_field,
     id_text,
 )
-from shared.providers._verify import check_hmac, why_closed
+from shared.providers._verify import check_hmac, hmac_evidence, judge_hmac_again, why_closed
 
 
 class ArqSign(Provider[Settings]):

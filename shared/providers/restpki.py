@@ -5,48 +5,48 @@ Proof:  none over the body; a secret as the control panel sends it: API key, Bas
 Answer: not public; 200 with our own words.
 Resends: not public; what the provider's control panel shows of failed calls is all there is.
 File:   GET /api/documents/{id} gives links that soon are stale; the signed file lies behind one of them.
+Asked:  sessions, since a cancel, an expiry and an error of the processing are announced by nobody.
 """
 
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Literal, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Any, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from shared.errors import (
-    NotProvenError,
-    NotReadyError,
-    PermanentError,
-    TransientError,
-    UnusableBodyError,
-    WaitingError,
-)
-from shared.events import Event, EventType, Trust
+from shared.errors import NotProvenError, UnusableBodyError, WaitingError
+from shared.events import Event, EventType, Origin, Trust
 from shared.providers._base import (
-    Answer,
+    Ask,
     Callback,
     DocumentView,
-    FetchedFile,
-    FileKind,
     Head,
-    Into,
+    Order,
+    Polled,
+    PollView,
     Proof,
-    Request,
-    SignedFile,
+    Returned,
+    ReturnSettings,
+    Sent,
     SignedFiles,
-    answered_object,
-    excerpt,
-    expect_success,
+    Steps,
     find_field,
     id_text,
     origin_of,
-    retry_after_seconds,
+)
+from shared.providers._restpki_api import GUID, Api, text
+from shared.providers._restpki_files import signed_files
+from shared.providers._restpki_sending import Limits, Options, start_session
+from shared.providers._restpki_sessions import (
+    COMPLETED,
+    EVENT_TYPES,
+    Schedule,
+    learned_from,
+    read_session,
+    remembered,
 )
 from shared.providers._verify import (
     SharedSecretProvider,
@@ -55,19 +55,13 @@ from shared.providers._verify import (
     matching_key,
 )
 
-T = TypeVar("T")
-_Steps = Generator[Request, Answer, T]
-
 _NO_DOCUMENT = "unknown"
 """Id of callbacks whose type is in no table and that name no document; real ids are GUIDs."""
+_SESSION_PARAMETER = "signatureSessionId"
+_RETURNED = "session:returned"
+"""Our word for a browser that came back, which claims nothing."""
 _SCHEME_HEADERS = ("authorization", "authentication")
 """The vendor's pages name the second one for Basic and Bearer, most likely a slip; either is read."""
-_DOCUMENT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
-_CMS = frozenset({"CMS", "CADES"})
-"""Signature types whose signed file is no PDF but a CMS file; the second is the word of old versions."""
-_SIGNED = ("signedFile",)
-_CONTENT = ("markedFile", "originalFile")
-"""What was signed: the marked file where there is one, since the marks are put on before the signature."""
 
 # Lengths are the vendor's own limits, the number is ours; what lies beyond is left in the spool file.
 _MAX_METADATA = 50
@@ -75,7 +69,7 @@ _MAX_METADATA_NAME = 50
 _MAX_METADATA_VALUE = 500
 
 
-class Settings(SharedSecretSettings):
+class Settings(SharedSecretSettings, ReturnSettings):
     """Settings of Rest PKI Core."""
 
     # More words than the base has, whose own checks are asked about its own words alone.
@@ -110,6 +104,40 @@ class Settings(SharedSecretSettings):
         default=["BackgroundProcessing"],
         description="codes of a 422 answer that mean later; every other one is for good",
     )
+    inline_bytes: int = Field(
+        default=1024 * 1024,
+        ge=0,
+        description="largest file, in bytes, that is sent inside of the request; larger ones are uploaded "
+        "before",
+    )
+    upload_bytes: int = Field(
+        default=5 * 1024 * 1024,
+        ge=0,
+        description="largest file, in bytes, that is uploaded in one piece; larger ones go in parts",
+    )
+    reference_metadata: str = Field(
+        default="reference",
+        max_length=50,
+        description="name under which the reference of a sending goes into the documents' metadata; "
+        "empty leaves it out",
+    )
+    session_pause_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="shortest pause between two readings of an open session; it grows to a tenth of its age",
+    )
+    session_longest_pause_seconds: float = Field(
+        default=6 * 3600, gt=0, description="longest pause between two readings of an open session"
+    )
+    session_give_up_seconds: float = Field(
+        default=30 * 86_400, gt=0, description="age at which a session that is still open is read no more"
+    )
+    session_wait_seconds: float = Field(
+        default=45,
+        ge=0,
+        description="how long the provider may hold the call that waits for the end of background "
+        "processing (it does so for 15 seconds); 0 only reads the session",
+    )
 
 
 class RestPki(SharedSecretProvider[Settings]):
@@ -119,7 +147,10 @@ class RestPki(SharedSecretProvider[Settings]):
     number = 2
     id_field = "documentId"
     Settings = Settings
-    event_types = {"DocumentSignatureCompleted": EventType.COMPLETED}
+    event_types = {COMPLETED: EventType.COMPLETED, **EVENT_TYPES}
+    references = {"session": "id of the signature session, which is then read until it ends"}
+    polls = True
+    Options = Options
 
     def why_closed(self) -> str | None:
         closed = super().why_closed()
@@ -158,118 +189,87 @@ class RestPki(SharedSecretProvider[Settings]):
             raise
 
     def parse(self, head: Head, callback: Callback) -> list[Event]:
+        if callback.origin is Origin.RETURN:
+            # Anybody can open that address: it only has the session read.
+            return []
+        if callback.origin is Origin.POLL:
+            return [self._event_of_session(head, callback.json)]
         # A repeated callback differs in the tickets of its links, so its body tells nothing: one document
         # is completed once.
-        return [self.event(head, key=head.action.strip().upper(), **_learned(callback.decoded.value))]
+        return [self.event(head, key=self.fold(head.action), **_learned(callback.decoded.value))]
+
+    def _event_of_session(self, head: Head, session: Mapping[str, Any]) -> Event:
+        code = text(session.get("processingErrorCode"))
+        failed = self.event_type(head.action) is EventType.FAILED
+        return self.event(
+            head,
+            key=self.fold(head.action),
+            message=f"processing error {code[:100]}" if code and failed else "",
+            **learned_from(session, head.document_id),
+        )
 
     @property
     def origins(self) -> frozenset[str]:
         return frozenset(map(origin_of, map(str, (self.settings.base_url, *self.settings.link_origins))))
 
     def signed_file(self, document: DocumentView) -> SignedFiles:
-        if self.settings.token is None:
-            raise WaitingError(f"set token under [providers.{self.name}] to fetch its files")
-        if not _DOCUMENT_ID.fullmatch(document.document_id):
-            raise PermanentError("the id is none of Rest PKI Core's, whose ids are GUIDs: see who sent this")
-        # The links in the callback are never followed: it proves little, and they are old by now.
-        model = yield from self._read(document.document_id)
-        wanted: list[tuple[FileKind, tuple[str, ...]]] = [(FileKind.SIGNED, _SIGNED)]
-        if self.settings.fetch_content and _text(model.get("signatureType")).upper() in _CMS:
-            wanted.append((FileKind.ORIGINAL, _CONTENT))
-        files = []
-        for kind, names in wanted:
-            file = yield from self._download(document.document_id, model, names)
-            files.append(SignedFile(file, kind, str(kind)))
-        return files
+        api = self._api("fetch its files")
+        return (yield from signed_files(api, document.document_id, with_content=self.settings.fetch_content))
 
-    def _read(self, document_id: str) -> _Steps[dict[str, Any]]:
-        """The document as it is now, with links that are fresh."""
-        headers = {"Accept": "application/json", **self._key}
-        answer = yield Request("GET", f"{self._base_url}/api/documents/{document_id}", headers=headers)
-        self._expect_document(answer)
-        return answered_object(answer, "the document")
+    # Sessions
 
-    def _download(
-        self, document_id: str, model: Mapping[str, Any], names: tuple[str, ...]
-    ) -> _Steps[FetchedFile]:
-        """One file of a document; when its link is stale, by a fresh one."""
-        file = _file_in(model, names)
-        answer = yield self._behind_link(file)
-        if _is_stale(answer):
-            file = _file_in((yield from self._read(document_id)), names)
-            answer = yield self._behind_link(file)
-            if _is_stale(answer):
-                raise TransientError(
-                    f"the link to {names[0]} was answered with {answer.status}, and so was a fresh one: "
-                    "the document is read again later"
-                )
-        expect_success(answer, f"the link to {names[0]}")
-        [fetched] = answer.files
-        length = str(file.get("length"))
-        if length.isascii() and length.isdigit() and length != str(fetched.size_bytes):
-            raise TransientError(
-                f"{fetched.size_bytes} bytes came of {names[0]}, which has {length[:20]}: it is fetched again"
-            )
-        return replace(fetched, name=_text(file.get("name")) or fetched.name)
+    def returned(self, callback: Callback) -> Returned:
+        session = callback.query.get(_SESSION_PARAMETER, "")
+        if not GUID.fullmatch(session):
+            raise UnusableBodyError(f"{_SESSION_PARAMETER} is missing, or is no GUID")
+        known_by = {_SESSION_PARAMETER: session.lower()}
+        return Returned(Head(session.lower(), _RETURNED), known_by, known_by)
 
-    def _behind_link(self, file: Mapping[str, Any]) -> Request:
-        """The request for what a file's link leads to.
+    def asks(self, head: Head, callback: Callback) -> Iterable[Ask]:
+        if callback.origin is not Origin.RETURN:
+            return ()
+        if not GUID.fullmatch(head.document_id):
+            raise UnusableBodyError("the id of the session is no GUID")
+        return (Ask(head.document_id.lower()),)
+
+    def document_ask(self, document: DocumentView) -> Ask | None:
+        session = document.references.get("session", "").strip().lower()
+        return Ask(session, remembered(document.document_id)) if session else None
+
+    def poll(self, view: PollView) -> Steps[Polled]:
+        settings = self.settings
+        schedule = Schedule(
+            shortest_seconds=settings.session_pause_seconds,
+            longest_seconds=settings.session_longest_pause_seconds,
+            give_up_seconds=settings.session_give_up_seconds,
+            wait_seconds=settings.session_wait_seconds,
+        )
+        return (yield from read_session(self._api("read its sessions"), view, schedule, self.event_type))
+
+    def send(self, order: Order) -> Steps[Sent]:
+        settings = self.settings
+        limits = Limits(settings.inline_bytes, settings.upload_bytes, settings.reference_metadata)
+        return (yield from start_session(self._api("start sessions"), order, limits))
+
+    def _api(self, purpose: str) -> Api:
+        """How requests look with these settings.
 
         Raises:
-            NotReadyError: there is no link.
-            WaitingError: it leads to a host that no setting names.
-            PermanentError: it is no link.
+            WaitingError: without a key nothing can be asked.
         """
-        link = _text(file.get("url")) or _text(file.get("location"))
-        if not link:
-            raise NotReadyError("the file has no link yet")
-        try:
-            url = _from_endpoint(self._base_url, link)
-            origin = origin_of(url)
-        except ValueError:
-            raise PermanentError(
-                "the link to the file is no http address: look at the document there"
-            ) from None
-        if origin not in self.origins:
-            host = excerpt(origin.encode("utf-8", "replace"))
-            raise WaitingError(
-                f"the link to the file leads to {host}: if that is right, "
-                f"add it to link_origins under [providers.{self.name}]"
-            )
-        # The link itself is the permission. The key goes along to those who gave it to us, and to no other.
-        own = origin == origin_of(self._base_url)
-        return Request("GET", url, headers=self._key if own else {}, into=Into.FILE)
-
-    def _expect_document(self, answer: Answer) -> None:
-        """Return when a document was answered, else raise what the status and the code mean."""
-        said = f"reading the document was answered with {answer.status}"
-        if answer.status == 422:
-            code = _word_in(answer, "code")
-            if code in self.settings.retry_codes:
-                raise NotReadyError(f"{said} {code}: not ready")
-            raise PermanentError(f"{said} {code}: look at the document at the provider")
-        if answer.status == 404:
-            raise PermanentError(f"{said}: correct base_url, or look for the document at the provider")
-        if answer.status == 500:
-            raise TransientError(
-                f"{said}, exception {_word_in(answer, 'exceptionCode')}",
-                retry_after_seconds=retry_after_seconds(answer.headers),
-            )
-        expect_success(answer, "reading the document")
-
-    @property
-    def _base_url(self) -> str:
-        return str(self.settings.base_url).rstrip("/")
-
-    @property
-    def _key(self) -> dict[str, str]:
-        """The headers that say who asks."""
         settings = self.settings
-        assert settings.token is not None
-        headers = {"X-Api-Key": settings.token.get_secret_value()}
+        if settings.token is None:
+            raise WaitingError(f"set token under [providers.{self.name}] to {purpose}")
+        key = {"X-Api-Key": settings.token.get_secret_value()}
         if settings.subscription:
-            headers["X-Subscription"] = settings.subscription
-        return headers
+            key["X-Subscription"] = settings.subscription
+        return Api(
+            provider=self.name,
+            base_url=str(settings.base_url).rstrip("/"),
+            origins=self.origins,
+            key=key,
+            retry_codes=frozenset(settings.retry_codes),
+        )
 
 
 def _document_id(body: Mapping[str, Any]) -> str:
@@ -293,7 +293,7 @@ def _learned(body: object) -> dict[str, str]:
     document = body.get("document") if isinstance(body, dict) else None
     if not isinstance(document, dict):
         return {}
-    key = _text(document.get("key"))
+    key = text(document.get("key"))
     return {
         **({"document_key": key} if key else {}),
         **dict(islice(_metadata(document.get("metadata")), _MAX_METADATA)),
@@ -303,9 +303,9 @@ def _learned(body: object) -> dict[str, str]:
 def _metadata(metadata: object) -> Iterator[tuple[str, str]]:
     for name, values in metadata.items() if isinstance(metadata, dict) else ():
         for place, value in enumerate(values if isinstance(values, list) else [], start=1):
-            text = _text(value)
-            if text and len(text) <= _MAX_METADATA_VALUE and len(name) <= _MAX_METADATA_NAME:
-                yield f"metadata.{name}" if place == 1 else f"metadata.{name}.{place}", text
+            written = text(value)
+            if written and len(written) <= _MAX_METADATA_VALUE and len(name) <= _MAX_METADATA_NAME:
+                yield f"metadata.{name}" if place == 1 else f"metadata.{name}.{place}", written
 
 
 def _credential(header: str, scheme: str) -> str:
@@ -320,51 +320,3 @@ def _credential(header: str, scheme: str) -> str:
         return base64.b64decode(rest.strip()).decode("latin-1")
     except ValueError:
         return ""
-
-
-def _file_in(model: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
-    """The first of the named files that a document has.
-
-    Raises:
-        NotReadyError: it has none of them.
-        PermanentError: the file stands in the answer itself, where nothing reads it.
-    """
-    for name in names:
-        file = model.get(name)
-        if isinstance(file, dict):
-            if _text(file.get("content")) and not (file.get("url") or file.get("location")):
-                raise PermanentError(
-                    f"{name} comes without a link, inside of the answer: ask for links there"
-                )
-            return file
-    raise NotReadyError(f"the document has no {names[0]} yet")
-
-
-def _from_endpoint(base_url: str, link: str) -> str:
-    """The address that a link means; a relative one starts at the endpoint, whose path it may repeat or not.
-
-    Raises:
-        ValueError: it cannot be one.
-    """
-    path = urlsplit(base_url).path
-    if link.startswith("/") and not link.startswith(("//", f"{path}/")):
-        link = f"{path}{link}"
-    return urljoin(f"{base_url}/", link)
-
-
-def _is_stale(answer: Answer) -> bool:
-    """Whether a link is no good any more. Which status says so is not public: any that blames the request."""
-    return 400 <= answer.status < 500 and answer.status not in (408, 429)
-
-
-def _word_in(answer: Answer, name: str) -> str:
-    """A code that stands in an error answer, fit for a message."""
-    try:
-        code = _text(answered_object(answer, "the error").get(name))
-    except TransientError:
-        code = ""
-    return excerpt(code.encode("utf-8", "replace"), 60) if code else f"without {name}"
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -184,13 +184,13 @@ class Wire:
         self.errors = list(errors)
         self.sent = 0
 
-    async def send(self, method: str, url: str, *, headers: Any, content: Any = None) -> Answer:
+    async def send(self, method: str, url: str, **_options: Any) -> Answer:
         self.sent += 1
         if self.errors:
             raise self.errors.pop(0)
         return Answer(200, {})
 
-    def stream(self, method: str, url: str, *, headers: Any, content: Any = None) -> NoReturn:
+    def stream(self, method: str, url: str, **_options: Any) -> NoReturn:
         raise AssertionError("nobody streams here")
 
 

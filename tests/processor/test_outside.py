@@ -188,6 +188,29 @@ async def test_a_redirect_is_not_followed_and_only_its_origin_is_named(
     assert "secret" not in str(caught.value)
 
 
+async def test_a_redirect_is_handed_over_to_who_asks_for_it_and_not_followed() -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        peer(says(answer)) as origin,
+        make(origin).stream("GET", origin, redirects=True) as streamed,
+    ):
+        assert (streamed.status, streamed.headers["location"]) == (302, "/elsewhere")
+
+
+async def after_a_while(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(0.4)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+async def test_silence_may_be_longer_where_a_request_says_so_and_never_shorter() -> None:
+    async with peer(after_a_while) as origin:
+        with pytest.raises(NoAnswerError, match=r"silent for 0\.1 s"):
+            await make(origin, read_timeout_seconds=0.1).send("GET", origin)
+        patient = make(origin, read_timeout_seconds=0.1)
+        assert (await patient.send("GET", origin, silence_seconds=5)).body == b"ok"
+        assert (await make(origin).send("GET", origin, silence_seconds=0.1)).body == b"ok"
+
+
 async def test_a_refused_connection_sent_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         origin = f"http://127.0.0.1:{closed.getsockname()[1]}"

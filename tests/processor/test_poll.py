@@ -229,6 +229,18 @@ def test_documents_that_are_not_over_are_asked_about_from_the_start_on(office: O
         assert [row["subject"] for row in polls.listing(connection, NAME, 9)] == ["open"]
 
 
+def test_a_document_that_is_told_of_later_is_learned_and_what_is_known_stays(office: Office) -> None:
+    """Two documents of one session; of the first something was said before the second is registered."""
+    with office.workshop.database.transaction() as connection:
+        now = office.workshop.clock.now()
+        polls.keep(connection, NAME, [Ask("s1", {"first": ""})], now)
+        connection.execute(update(PollRow).values(memory={"first": "said"}, next_at=None))
+        polls.keep(connection, NAME, [Ask("s1", {"first": "", "second": ""})], now)
+        assert connection.scalar(select(PollRow.memory)) == {"first": "said", "second": ""}
+        [leased] = polls.lease(connection, NAME, 9, leased_by="x", now=now, lease_seconds=60)
+    assert leased.view.begun_at == now
+
+
 def test_strangers_cannot_fill_the_table_and_what_is_known_is_asked_all_the_same(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

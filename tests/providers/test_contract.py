@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import NotProvenError, RefusedError, UnusableBodyError, WaitingError
-from shared.events import Event, EventType, Trust
+from shared.events import Event, EventType, Origin, Trust
 from shared.providers import AnyProvider, provider_classes
-from shared.providers._base import DocumentView, Proof
+from shared.providers._base import DocumentView, Head, Proof, ReturnSettings
 from tests.providers.conftest import SAMPLES, make_callback, make_provider, proof_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -163,6 +163,21 @@ def test_the_title_and_every_reference_are_words_for_people(provider: AnyProvide
     assert provider.title
     for sentence in provider.references.values():
         assert len(sentence.split()) > 3
+
+
+def test_a_browser_that_brings_nothing_is_refused_with_a_reason(provider: AnyProvider) -> None:
+    with pytest.raises(UnusableBodyError) as refused:
+        provider.returned(make_callback(b"", query={"provider": provider.name}))
+    assert len(str(refused.value)) > 10
+
+
+def test_a_browser_that_comes_back_claims_nothing_about_any_document(provider: AnyProvider) -> None:
+    if not isinstance(provider.settings, ReturnSettings):
+        pytest.skip(f"no browser comes back from {provider.title}")
+    for action in ("returned", *provider.event_types):
+        callback = make_callback(b"{}")
+        callback.origin = Origin.RETURN
+        assert provider.parse(Head("1", action), callback) == []
 
 
 def test_fetching_without_what_it_takes_says_what_to_type(name: str) -> None:

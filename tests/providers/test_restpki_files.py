@@ -45,7 +45,7 @@ class Api:
         self.links = links or {}
 
     def __call__(self, request: Request) -> Answer:
-        if request.into is Into.MEMORY:
+        if request.into is Into.JSON_TREE:
             shown = self.models.pop(0) if len(self.models) > 1 else self.models[0]
             return Answer(200, {}, json.dumps(shown).encode())
         status = self.links.get(request.url, 200)
@@ -64,8 +64,14 @@ def test_the_document_is_read_and_its_own_link_followed() -> None:
     requests, [found] = fetch(Api(model(signedFile=file(link))), subscription="77")
     key = {"X-Api-Key": KEY, "X-Subscription": "77"}
     assert requests == [
-        Request("GET", f"{BASE}/api/documents/{ID}", {"Accept": "application/json", **key}),
-        Request("GET", link, key, into=Into.FILE),
+        Request(
+            "GET",
+            f"{BASE}/api/documents/{ID}",
+            {"Accept": "application/json", **key},
+            into=Into.JSON_TREE,
+            file_fields=frozenset({"content"}),
+        ),
+        Request("GET", link, key, into=Into.FILE, redirects=True),
     ]
     assert (found.kind, found.source, found.file.name) == (FileKind.SIGNED, "signed", "Contrato.pdf")
 
@@ -191,9 +197,71 @@ def test_a_document_without_signed_file_is_not_ready(signed: object) -> None:
         fetch(Api(model(signedFile=signed)))
 
 
-def test_a_file_inside_of_the_answer_is_given_up_with_its_reason() -> None:
-    with pytest.raises(PermanentError, match="signedFile comes without a link"):
-        fetch(Api(model(signedFile=file(None, content="JVBERi0="))))
+def test_a_file_inside_of_the_answer_is_taken_from_there_whatever_its_link() -> None:
+    inside = (make_file(1, ""), make_file(2, ""))
+    shown = model(
+        originalFile=file(None, content=0),
+        signedFile=file(f"{BASE}/x", content=1, mimeType="application/pdf"),
+    )
+    requests, [found] = fetch(lambda _: Answer(200, {}, json.dumps(shown).encode(), files=inside))
+    assert len(requests) == 1
+    assert (found.file.token, found.file.name) == (2, "Contrato.pdf")
+    assert found.file.media_type == "application/pdf"
+
+
+def test_a_file_inside_of_the_answer_that_has_another_length_is_read_again() -> None:
+    shown = model(signedFile=file(None, content=0, length=8))
+    with pytest.raises(TransientError, match="9 bytes came of signedFile"):
+        fetch(lambda _: Answer(200, {}, json.dumps(shown).encode(), files=(make_file(1, ""),)))
+
+
+class Elsewhere:
+    """A document whose link is a redirect, to where `targets` lead one after the other."""
+
+    def __init__(self, *targets: str) -> None:
+        self.targets = list(targets)
+        self.asked: list[Request] = []
+
+    def __call__(self, request: Request) -> Answer:
+        if request.into is Into.JSON_TREE:
+            return Answer(200, {}, json.dumps(model(signedFile=file(f"{BASE}/x"))).encode())
+        self.asked.append(request)
+        if self.targets:
+            return Answer(302, {"location": self.targets.pop(0)})
+        return Answer(200, {}, files=(make_file(1, ""),))
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "with_key"),
+    [
+        ("/y?sig=1", f"{BASE}/y?sig=1", True),
+        ("https://files.example/y?sig=1", "https://files.example/y?sig=1", False),
+    ],
+)
+def test_a_link_that_is_a_redirect_is_followed_once_within_the_settings(
+    target: str, url: str, with_key: bool
+) -> None:
+    api = Elsewhere(target)
+    _, [found] = fetch(api, link_origins=["https://files.example"])
+    assert [(request.url, bool(request.headers)) for request in api.asked] == [
+        (f"{BASE}/x", True),
+        (url, with_key),
+    ]
+    assert found.file.token == 1
+
+
+def test_a_redirect_to_another_host_waits_for_the_setting_and_tells_no_ticket() -> None:
+    api = Elsewhere("https://files.example/y?sig=T1CKET")
+    with pytest.raises(WaitingError, match=r"https://files\.example:443.*link_origins") as waiting:
+        fetch(api)
+    assert len(api.asked) == 1
+    assert "T1CKET" not in str(waiting.value)
+
+
+@pytest.mark.parametrize("targets", [("/y", "/z"), ("",)])
+def test_redirects_in_a_row_or_to_nowhere_are_for_later(targets: tuple[str, ...]) -> None:
+    with pytest.raises(TransientError, match="302"):
+        fetch(Elsewhere(*targets))
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,19 @@ def test_folders_on_several_file_systems_fail(place: Place) -> None:
 
 
 def test_providers_and_destinations_that_cannot_work_fail(make_place: MakePlace) -> None:
-    """A shared number, and a folder that is not there."""
+    """A shared number, certificates and a folder that are not there."""
     place = make_place('[destinations.archive]\nkind = "folder"\npath = "/nowhere"\n')
     code, found = check(place)
     assert code == 1
     assert found["destination archive"]["level"] == "fail"
     assert "/nowhere is not there" in found["destination archive"]["finding"]
-    place.config.write_text(
-        place.config.read_text().replace("[providers.ssign]", "[providers.ssign]\nnumber = 0")
-    )
+    text = place.config.read_text()
+    ca_file = '[providers.ssign]\nca_file = "/nowhere/ca.pem"'
+    place.config.write_text(text.replace("[providers.ssign]", ca_file))
+    found = check(place)[1]
+    assert found["provider ssign"]["level"] == "fail"
+    assert "/nowhere/ca.pem" in found["provider ssign"]["finding"]
+    place.config.write_text(text.replace("[providers.ssign]", "[providers.ssign]\nnumber = 0"))
     found = check(place)[1]
     assert found["provider ssign"]["level"] == found["provider certisign"]["level"] == "fail"
     assert "shares the number 0" in found["provider ssign"]["finding"]

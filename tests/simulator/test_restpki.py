@@ -12,7 +12,9 @@ import pytest
 from shared.providers._base import Head
 from simulator.files import make_p7s, make_pdf
 from simulator.peer import PeerError
-from simulator.restpki import COMPLETED, RestPki, Shape, SignatureType
+from simulator.restpki import RestPki
+from simulator.restpki_shapes import Shape, SignatureType
+from simulator.restpki_store import COMPLETED
 from simulator.server import SimulatorServer
 from simulator.world import World
 from tests.providers.conftest import SAMPLES, make_callback, make_provider
@@ -186,7 +188,9 @@ def test_refusals_have_their_codes(api: httpx.Client, restpki: RestPki) -> None:
     ("change", "word"),
     [
         ({"enableBackgroundProcessing": False}, "returnUrl"),
-        ({"documents": None}, "documents"),
+        ({"documents": "x"}, "documents"),
+        ({"callbackArgument": "x" * 1025}, "callbackArgument"),
+        ({"certificateRequirements": [{"type": "Nif"}]}, "CryptoDevice, Cpf"),
         ({"documents": ["x"]}, "documents"),
         ({"documents": [{}]}, "file must be"),
         ({"documents": [{"file": {"name": "a.pdf"}}]}, "content is missing"),
