@@ -105,6 +105,8 @@ def outside_of(
         provider.name,
         origins=provider.origins,
         ca_file=None if ca_file is None else Path(ca_file),
+        tls=provider.tls,
+        calls_per_second=provider.calls_per_second,
         on_request=on_request,
     )
 

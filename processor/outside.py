@@ -18,8 +18,17 @@ from urllib.parse import urljoin
 
 import httpx
 
-from shared.errors import NoAnswerError, NotSentError, PermanentError, SignspoolError, TransientError
-from shared.providers._base import Answer, origin_of
+from processor.pace import Pace
+from processor.tls import make_context, why_refused
+from shared.errors import (
+    AccessError,
+    NoAnswerError,
+    NotSentError,
+    PermanentError,
+    SignspoolError,
+    TransientError,
+)
+from shared.providers._base import Answer, PeerTls, origin_of
 
 MIB = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
@@ -131,6 +140,7 @@ class Outside:
     where credentials go; proxies of the environment are not used.
 
     A request that cannot have left this machine raises `NotSentError`; one that may have, `NoAnswerError`.
+    `tls` is for peers that ask for more than the usual; `calls_per_second` keeps calls apart.
     No message holds a query, a header or a body.
 
     `on_request` is told how each request ended, and after how many seconds: `2xx` to `5xx` by the status of a
@@ -146,6 +156,8 @@ class Outside:
         read_timeout_seconds: float,
         total_timeout_seconds: float,
         ca_file: Path | None = None,
+        tls: PeerTls | None = None,
+        calls_per_second: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         on_request: Callable[[str, float], None] = lambda _code, _seconds: None,
     ) -> None:
@@ -160,6 +172,8 @@ class Outside:
         self._words_seconds = min(_WORDS_SECONDS, read_timeout_seconds)
         self._total_timeout_seconds = total_timeout_seconds
         self._ca_file = ca_file
+        self._peer_tls = tls
+        self._pace = Pace(calls_per_second)
         self._transport = transport
         self._on_request = on_request
         self._client: httpx.AsyncClient | None = None
@@ -181,6 +195,7 @@ class Outside:
 
         Raises:
             PermanentError: the address is not allowed, or this is no request.
+            AccessError: our certificate is refused.
             NotSentError: the request did not leave this machine.
             TransientError: the answer is a redirect by an address that does nothing.
             NoAnswerError: it may have, and no whole answer of at most `limit_bytes` came in time.
@@ -226,6 +241,7 @@ class Outside:
         client = self._open()
         began, code = perf_counter(), "no_answer"
         timeout = self._timeout_of(silence_seconds)
+        await self._pace.turn()
         try:
             async with asyncio.timeout(self._total_timeout_seconds) as limit:
                 request = client.build_request(
@@ -291,6 +307,8 @@ class Outside:
         return self._client
 
     def _tls(self) -> ssl.SSLContext:
+        if self._peer_tls is not None:
+            return make_context(self._peer_tls)
         if self._ca_file is None:
             return _public_authorities()
         try:
@@ -341,6 +359,9 @@ class Outside:
         )
 
     def _translated(self, error: Exception, timeout: httpx.Timeout) -> SignspoolError:
+        refusal = why_refused(error)
+        if refusal is not None:
+            return AccessError(f"{self._peer} cannot be asked: {refusal}")
         if isinstance(error, _NEVER_SENT):
             return NotSentError(f"{self._peer} cannot be reached: {_why_no_connection(error)}")
         if isinstance(error, _NOT_A_REQUEST):
@@ -348,7 +369,10 @@ class Outside:
             return PermanentError(f"the request to {self._peer} has a header or an address that HTTP forbids")
         if isinstance(error, httpx.TimeoutException):
             return NoAnswerError(f"{self._peer} was silent for {timeout.read:g} s after the request")
-        return NoAnswerError(f"{self._peer} broke the connection off before its answer was whole")
+        said = f"{self._peer} broke the connection off before its answer was whole"
+        if self._peer_tls is not None and self._peer_tls.certificate:
+            said += "; if that goes on, it may be our certificate that it does not accept"
+        return NoAnswerError(said)
 
 
 @cache

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 
-from processor import outbox, owed, polls
+from processor import echoes, outbox, owed, polls
+from processor.echoes import Echo
 from processor.reading import ReadEntry
 from processor.status import Claim, decide
 from shared.db.dialect import insert_missing
@@ -173,6 +174,7 @@ def _record_fresh(
     if rows:
         connection.execute(_INSERT_EVENTS, rows)
     _store_documents(connection, documents.values(), now)
+    echoes.settle(connection, _echoes(fresh.values()), now)
     if owing:
         _enqueue(connection, plan, documents, now=now, policy=policy)
     for document in documents.values():
@@ -189,6 +191,14 @@ def _record_fresh(
         )
         for receipt_id, outcomes in plan.outcomes.items()
     }
+
+
+def _echoes(items: Iterable[ReadEntry]) -> Iterable[Echo]:
+    for item in items:
+        for event in item.events:
+            # What was only claimed is no word of the provider's.
+            if event.reference and item.trust is Trust.PROVEN:
+                yield Echo(item.provider.name, event.reference, event.document_id)
 
 
 def _plan(
@@ -330,8 +340,9 @@ def _apply(document: _DocumentState, item: ReadEntry, event: Event, now: datetim
         document.status = after
         document.changed_at = at
         document.reopened |= event.type is EventType.REOPENED
-    if event.learned and not event.learned.items() <= document.learned.items():
-        document.learned.update(event.learned)
+    learned = item.provider.learn(document.learned, event.learned) if event.learned else document.learned
+    if learned != document.learned:
+        document.learned = learned
         document.learned_more = True
     return {
         "document_fk": document.id,

@@ -178,6 +178,7 @@ class Dispatch:
         print_ = fingerprint(self.provider, order)
         row = await self._in_database(lambda connection: self._begin(connection, order, print_, again=again))
         if row.state == SendingState.SENT:
+            await self._in_database(lambda connection: self._register_again(connection, row, dms))
             return Sending(order.reference, row.envelope_id, tuple(row.documents), "", was_sent_before=True)
         attempt = _Attempt(self, row.id, row.attempts, files)
         try:
@@ -250,6 +251,12 @@ class Dispatch:
             )
             .returning(SendingRow.__table__)
         ).one()
+
+    def _register_again(self, connection: Connection, row: Any, dms: Mapping[str, str]) -> None:
+        """Say once more what the documents are filed under: who sent them may have died before saying so."""
+        for document in row.documents:
+            registration = Registration(self.provider.name, document["document_id"], {}, dms)
+            register(connection, registration, self.clock.now(), {self.provider.name: self.provider})
 
     async def _failed(self, attempt: _Attempt, error: SignspoolError) -> SignspoolError:
         """Note a failure; returns the error that says how it stands now."""

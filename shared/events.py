@@ -117,6 +117,7 @@ class Event:
     `action` is the provider's own word. `key` tells whether two callbacks of one document say the same
     thing. `learned` holds provider references that the callback itself carries. `confirmation` is not empty
     when the provider wants to be told that the event is recorded; it is handed to `Provider.confirm`.
+    `reference` is the one under which the document was sent, where the provider says it again.
     """
 
     document_id: str
@@ -127,3 +128,4 @@ class Event:
     message: str = ""
     learned: dict[str, str] = field(default_factory=dict)
     confirmation: dict[str, str] = field(default_factory=dict)
+    reference: str = ""

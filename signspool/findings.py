@@ -166,7 +166,11 @@ def _providers(settings: Settings) -> Iterator[Finding]:
         about = f"provider {name}"
         if numbers[provider.file_number] > 1:
             yield fail(about, f"shares the number {provider.file_number} with another", "set another number")
-        elif why := provider.why_closed() or outside_of(provider, settings).why_unusable():
+        elif (
+            why := provider.why_closed()
+            or provider.why_mute()
+            or outside_of(provider, settings).why_unusable()
+        ):
             yield fail(about, why)
         else:
             yield _open_provider(about, provider)

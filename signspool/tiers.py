@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,13 +16,6 @@ from signspool.output import print_json, say
 if TYPE_CHECKING:
     from processor.pipeline import Tally
     from shared.settings import Settings
-
-
-class Simulated(StrEnum):
-    """What `simulate` stands in for."""
-
-    ALL = "all"
-    RESTPKI = "restpki"
 
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default=False)]
@@ -119,15 +113,23 @@ async def _run_once(settings: Settings) -> tuple[Tally, dict[str, int]]:
 
 def simulate(
     peer: Annotated[
-        Simulated, typer.Argument(help="`all`, or one provider alone, with what to try there.")
-    ] = Simulated.ALL,
+        Literal["all", "arqsign", "certisign", "posten", "restpki", "ssign"],
+        typer.Argument(help="`all`, or one provider alone, with what to try there."),
+    ] = "all",
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="TCP port to listen on.")] = 8090,
 ) -> None:
     """Run the simulator: the providers and the DMS as they are documented, with bad weather on request.
 
+    `posten` makes its certificates in a new folder, and says where they lie.
+
     Example: signspool simulate restpki --port 8090
     """
+    if peer == "posten":
+        from simulator.posten_server import run_posten  # noqa: PLC0415
+
+        run_posten(host, port, Path(tempfile.mkdtemp(prefix="signspool-posten-")))
+        return
     from simulator.server import run  # noqa: PLC0415
 
-    run(host, port, only="restpki" if peer is Simulated.RESTPKI else None)
+    run(host, port, only=None if peer == "all" else peer)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 EXTENSION = "simulator.connection"
 """Name of the ASGI extension that holds a `Connection`."""
@@ -21,6 +23,12 @@ class Connection:
     def is_closing(self) -> bool:
         """Whether either side has ended it."""
         return self._transport.is_closing()
+
+    @property
+    def peer_certificate(self) -> Mapping[str, Any]:
+        """The certificate that the caller has shown, in the form of `SSLObject.getpeercert`; else empty."""
+        encrypted = self._transport.get_extra_info("ssl_object")
+        return {} if encrypted is None else encrypted.getpeercert() or {}
 
     async def sleep(self, seconds: float) -> bool:
         """Wait; returns False when the simulator stops before the time has passed."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
+import ssl
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,13 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from simulator import restpki_guide
 from simulator.app import create_simulator
-from simulator.arqsign_api import example_process
 from simulator.connection import EXTENSION, Connection
-from simulator.ssign import example_envelope, example_upload
+from simulator.guide import guide
 from simulator.weather import Peer
 from simulator.world import World
+
+TlsFactory = Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]
+"""What uvicorn asks for the TLS of its connections."""
 
 
 class _State(ServerState):
@@ -52,10 +54,13 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tls: TlsFactory | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                ssl_context_factory=tls,
+                # A peer whose own clock matters says the time itself.
+                date_header=tls is None,
                 interface="asgi3",
                 http=_Protocol,
                 ws="none",
@@ -80,14 +85,25 @@ class _Server(uvicorn.Server):
 class SimulatorServer:
     """Serves a world from a thread: `with SimulatorServer(world) as server: server.url`.
 
-    Port 0 takes a free one. Requests are taken from the moment the object exists to the end of the block.
+    Port 0 takes a free one; with `only`, nothing but that peer is simulated. Requests are taken from the
+    moment the object exists to the end of the block.
     """
 
-    def __init__(self, world: World | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    scheme = "http"
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        only: Peer | None = None,
+    ) -> None:
+        self._only = only
         self._socket = _listen(host, port)
-        self.url = _url_of(self._socket)
+        self.url = _url_of(self._socket, self.scheme)
         self.renew(world)
-        self._server = _Server(self._serve)
+        self._server = _Server(self._serve, self.tls())
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="simulator", daemon=True
         )
@@ -98,9 +114,27 @@ class SimulatorServer:
         Requests already taken end in the world in which they began.
         """
         self.world = world or World()
-        self.world.served_at(self.url)
-        self._app = create_simulator(self.world)
+        self._app = self.application(self.world)
         return self.world
+
+    def application(self, world: World) -> ASGIApp:
+        """What is served of a world, which learns the address."""
+        world.served_at(self.url)
+        return create_simulator(world, self._only)
+
+    def tls(self) -> TlsFactory | None:
+        """How connections are encrypted, if they are."""
+        return None
+
+    def run(self) -> None:
+        """Serve in the foreground until Ctrl-C or SIGTERM."""
+        try:
+            self._server.run([self._socket])
+        except KeyboardInterrupt:
+            # uvicorn has shut down in order and raises the signal once more for those who want it.
+            return
+        finally:
+            self._socket.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -142,54 +176,9 @@ def run(host: str, port: int, world: World | None = None, *, only: Peer | None =
     Raises:
         OSError: the address cannot be listened on.
     """
-    world = world or World()
-    listening = _listen(host, port)
-    url = _url_of(listening)
-    world.served_at(url)
-    print(restpki_guide.guide(world.restpki, url) if only == "restpki" else guide(world, url), flush=True)
-    try:
-        _Server(create_simulator(world, only)).run([listening])
-    except KeyboardInterrupt:
-        # uvicorn has shut down in order and raises the signal once more for those who want it.
-        return
-    finally:
-        listening.close()
-
-
-def guide(world: World, url: str) -> str:
-    """Addresses, tokens and commands to try, for a person who integrates."""
-    smartshare, arqsign = world.smartshare, world.arqsign
-    upload = json.dumps(example_upload())
-    envelope = json.dumps(example_envelope("Contrato 2026-0042", 9001), ensure_ascii=False)
-    process = json.dumps(example_process(), ensure_ascii=False)
-    keys = f"-H 'AppKey: {arqsign.app_key}' -H 'SubscriptionKey: {arqsign.subscription_key}'"
-    auth = f"-H 'Authorization: Custom {world.ssign.token}'"
-    return f"""\
-S-SIGN      {url}/ssign/rest                    Authorization: Custom {world.ssign.token}
-Certisign   {url}/certisign                     Token: {world.certisign.token}
-Rest PKI    {url}/restpki                       X-Api-Key: {world.restpki.token}
-ArqSign     {url}/arqsign                       AppKey: {arqsign.app_key}
-            SubscriptionKey: {arqsign.subscription_key}  secret of its callbacks: {arqsign.secret}
-SmartShare  {url}/smartshare/SmartShareAPI/api  dsCliente: {smartshare.client}
-            dsChaveAutenticacao: {smartshare.client_key}
-            dsUsuario: {smartshare.user}  dsSenha: {smartshare.password}
-DMS         {url}/dms/files                     Authorization: Bearer {world.dms.token}
-Control     {url}/_state  {url}/_weather
-
-Upload a file to S-SIGN and put it into an envelope:
-  curl -s {auth} -d '{upload}' {url}/ssign/rest/signer/IntegrationEnvelopeDocument
-  curl -s {auth} -d '{envelope}' {url}/ssign/rest/signer/IntegrationEnvelope
-Let everybody sign, and send the callback to the door:
-  curl -s -X POST {url}/_events/ssign/155/COMPLETED \\
-  | curl -s -H 'Content-Type: application/json' -H 'X-Callback-Secret: YOUR-SECRET' --data-binary @- \\
-    'http://127.0.0.1:8080/api/callback?provider=ssign'
-Make the next three calls of S-SIGN fail:
-  curl -s -d '{{"peer": "ssign", "kind": "status", "status": 503, "times": 3}}' {url}/_weather
-Send a process with ArqSign, let everybody sign (trigger 8); the HMAC goes with the body to the door:
-  curl -s {keys} -d '{process}' {url}/arqsign/api/v2/processo/enviar-documento-para-assinar
-  curl -si -X POST {url}/_events/arqsign/{arqsign.next_id}/8
-
-Ctrl-C ends it."""
+    server = SimulatorServer(world, host=host, port=port, only=only)
+    print(guide(server.world, server.url, only), flush=True)
+    server.run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -197,8 +186,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def _url_of(listening: socket.socket) -> str:
+def _url_of(listening: socket.socket, scheme: str) -> str:
     host, port = listening.getsockname()[:2]
     # An address that stands for all of them is not one to connect to.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -10,6 +10,7 @@ from simulator.callbacks import Body
 from simulator.certisign import Certisign
 from simulator.dms import Dms
 from simulator.peer import PeerError, whole_number
+from simulator.posten import Posten
 from simulator.restpki import RestPki
 from simulator.smartshare import SmartShare
 from simulator.ssign import SSign
@@ -28,6 +29,7 @@ class World:
     ssign: SSign = field(default_factory=SSign)
     certisign: Certisign = field(default_factory=Certisign)
     restpki: RestPki = field(default_factory=RestPki)
+    posten: Posten = field(default_factory=Posten)
     smartshare: SmartShare = field(default_factory=SmartShare)
     dms: Dms = field(default_factory=Dms)
     weather: Weather = field(default_factory=Weather)
@@ -83,6 +85,7 @@ class World:
             "ssign": self.ssign.summary,
             "certisign": self.certisign.summary,
             "restpki": self.restpki.summary,
+            "posten": self.posten.summary,
             "smartshare": self.smartshare.summary,
             "dms": self.dms.summary,
             "requests": [

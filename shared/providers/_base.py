@@ -51,6 +51,7 @@ from shared.providers._values import (
     FileKind,
     Head,
     Into,
+    PeerTls,
     Proof,
     Request,
     SignedFile,
@@ -72,6 +73,7 @@ __all__ = [
     "Limits",
     "Order",
     "OutgoingFile",
+    "PeerTls",
     "PollView",
     "Polled",
     "Proof",
@@ -165,6 +167,10 @@ class Provider(ABC, Generic[S]):
     """Request headers that go into the receipt; never one that can carry a secret."""
     kept_query: ClassVar[frozenset[str]] = frozenset()
     """Query parameters that go into the receipt."""
+    calls_back: ClassVar[bool] = True
+    """Whether it ever calls the door; the callbacks of one that never does are all refused."""
+    calls_per_second: ClassVar[float | None] = None
+    """How many calls its API takes in a second, all kinds together; None where nothing is said."""
     polls: ClassVar[bool] = False
     """Whether it can be asked."""
     Options: ClassVar[type[SendOptions] | None] = None
@@ -194,6 +200,10 @@ class Provider(ABC, Generic[S]):
     @abstractmethod
     def why_closed(self) -> str | None:
         """Why no callback may be accepted with these settings, or None when the door may open."""
+
+    def why_mute(self) -> str | None:
+        """Why nothing can be asked with these settings of a provider that has to be asked, or None."""
+        return None
 
     @abstractmethod
     def authenticate(self, callback: Callback) -> Proof:
@@ -259,10 +269,19 @@ class Provider(ABC, Generic[S]):
         kind = self.event_type(head.action)
         return Event(head.document_id, head.action, kind, key, message=message, learned=learned)
 
+    def learn(self, known: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
+        """What is known of a document after an event told something; what was told last counts."""
+        return {**known, **told}
+
     @property
     @abstractmethod
     def origins(self) -> frozenset[str]:
         """Origins (`https://host:port`) that requests may go to; empty when the API is not set up."""
+
+    @property
+    def tls(self) -> PeerTls | None:
+        """What its server asks of TLS, when that is more than the usual."""
+        return None
 
     @abstractmethod
     def signed_file(self, document: DocumentView) -> SignedFiles:

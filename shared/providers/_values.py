@@ -102,6 +102,22 @@ class Into(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerTls:
+    """What a provider's server asks of TLS beyond the usual; empty texts ask for nothing.
+
+    `certificate` and `key` are PEM texts, and so are the `authorities` that vouch for the server in place of
+    the public ones. `organisation` is the Norwegian organisation number that the server's certificate must
+    name; the host name is not compared then, since such a certificate has none.
+    """
+
+    certificate: str = ""
+    key: str = field(default="", repr=False)
+    key_password: str = field(default="", repr=False)
+    authorities: str = ""
+    organisation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FileContent:
     """The content of the file at a place in the order, from 0, as a piece of a request's body.
 

@@ -16,6 +16,13 @@ from shared.settings import layers, shape, wording
 from shared.settings.layers import Given, Text
 from shared.settings.model import NO_FILE, Settings
 
+_DER = b"\x30\x82"
+"""How certificates and keys begin that are not in PEM."""
+_CONVERT = (
+    "the file {path} is not in PEM: convert PKCS#12 with openssl pkcs12 -in FILE -nodes -out FILE.pem "
+    "(-legacy if its ciphers are old), a certificate with openssl x509 -inform der -in FILE -out FILE.pem"
+)
+
 
 def load_settings(
     config: Path | None = None,
@@ -215,11 +222,15 @@ def _secret_in(path: Any) -> str:
     """
     if not isinstance(path, str | Path) or not str(path):
         raise ValueError("the path of a file that holds the secret is needed")
+    content = b""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        content = Path(path).read_bytes()
+        text = content.decode("utf-8")
     except OSError as error:
         raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
     except ValueError:
+        if content.startswith(_DER):
+            raise ValueError(_CONVERT.format(path=path)) from None
         # Not UTF-8, or a path with a NUL in it.
         raise ValueError(f"the file {path!r} does not hold UTF-8 text") from None
     secret = text.removesuffix("\n").removesuffix("\r")

@@ -51,7 +51,8 @@ class Workshop:
 
     def provider(self, name: str, **settings: Any) -> Any:
         made = provider_classes()[name]
-        return made(name, made.Settings(**{"authentication": "none", **settings}))
+        open_to_anybody = {"authentication": "none"} if made.calls_back else {}
+        return made(name, made.Settings(**{**open_to_anybody, **settings}))
 
     def pipeline(self, **changes: Any) -> Pipeline:
         """A pipeline as a new process would have it."""

@@ -19,7 +19,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 def make_provider(name: str, **settings: Any) -> Any:
     """A provider with these settings, open when they say nothing of authentication."""
     made = provider_classes()[name]
-    if not {"authentication", "secret", "secrets"} & settings.keys():
+    if made.calls_back and not {"authentication", "secret", "secrets"} & settings.keys():
         settings["authentication"] = "none"
     return made(name, made.Settings(**settings))
 

@@ -29,7 +29,13 @@ HEADINGS = [
 
 
 def samples_of(name: str) -> list[Path]:
-    return sorted((SAMPLES / name).glob("*.json"))
+    return sorted(path for path in (SAMPLES / name).iterdir() if path.is_file())
+
+
+calls_back = pytest.mark.parametrize(
+    "name", [name for name in NAMES if provider_classes()[name].calls_back], indirect=True
+)
+"""Of those alone that call us."""
 
 
 @pytest.fixture(params=NAMES)
@@ -94,6 +100,17 @@ def test_the_same_callback_twice_says_the_same(name: str, provider: AnyProvider)
         assert provider.parse(head, callback) == provider.parse(head, make_callback(path.read_bytes()))
 
 
+def test_one_that_never_calls_accepts_nobody() -> None:
+    for name in NAMES:
+        if not provider_classes()[name].calls_back:
+            provider = make_provider(name)
+            assert provider.why_closed() is None
+            for path in samples_of(name):
+                with pytest.raises(NotProvenError, match="never calls"):
+                    provider.authenticate(make_callback(path.read_bytes()))
+
+
+@calls_back
 def test_without_a_secret_the_door_is_closed(name: str) -> None:
     made = provider_classes()[name]
     closed = made(name, made.Settings()).why_closed()
@@ -101,11 +118,13 @@ def test_without_a_secret_the_door_is_closed(name: str) -> None:
     assert 'authentication = "none"' in closed
 
 
+@calls_back
 def test_it_opens_to_anybody_only_when_told_so_in_so_many_words(provider: AnyProvider) -> None:
     assert provider.why_closed() is None
     assert provider.authenticate(make_callback(b"{}")) == Proof(Trust.OPEN)
 
 
+@calls_back
 def test_a_right_secret_is_proven_and_a_wrong_or_missing_one_is_not(name: str) -> None:
     provider = make_provider(name, secrets={"old": "s3cret-one", "new": "s3cret-two"})
     assert provider.why_closed() is None
@@ -128,6 +147,7 @@ def test_a_right_secret_is_proven_and_a_wrong_or_missing_one_is_not(name: str) -
         assert value not in str(refused.value)
 
 
+@calls_back
 def test_a_secret_with_letters_beyond_ascii_fits_as_it_comes_off_the_wire(name: str) -> None:
     provider = make_provider(name, secret="ação-s3cret")
     headers = proof_of(provider, "ação-s3cret", b"{}")
