@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from processor.access import Access
+from processor.agreed import AgreedTime
 from processor.booked import booked
 from processor.breaker import Breaker
 from processor.daemon import Daemon
@@ -48,14 +49,15 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     Raises:
         SpoolUnavailableError: the spool has no marker.
     """
-    clock = clock or Clock.in_zone(settings.spool.timezone)
-    spool = Spool(settings.spool.root, clock)
-    spool_id = spool.id()
+    own = clock or Clock.in_zone(settings.spool.timezone)
     providers = build_providers(settings)
     metrics = ProcessorMetrics(providers, _lane_names(settings))
     database = Database(
         settings.database_url, silence_seconds=_SILENCE_SECONDS, on_transaction=metrics.transacted
     )
+    time = AgreedTime(own, database)
+    spool = Spool(settings.spool.root, time.clock())
+    spool_id = spool.id()
     mirror = _mirror(settings)
     outsides = {
         name: outside_of(
@@ -69,13 +71,16 @@ async def daemon(settings: Settings, clock: Clock | None = None) -> AsyncIterato
         return _outside_factory(settings)(peer, origins=origins, ca_file=ca_file, on_request=on_request)
 
     destinations = build_destinations(
-        settings.destinations, outside_factory=outside_of_destination, clock=clock
+        settings.destinations, outside_factory=outside_of_destination, clock=own
     )
     try:
         yield _daemon(
             settings,
             spool=spool,
             spool_id=spool_id,
+            time=time,
+            # How long ago a file was changed is for the machine's own clock to say.
+            reader=Reader(Spool(settings.spool.root, own), providers),
             database=database,
             mirror=mirror,
             providers=providers,
@@ -125,6 +130,8 @@ def _daemon(
     *,
     spool: Spool,
     spool_id: str,
+    time: AgreedTime,
+    reader: Reader,
     database: Database,
     mirror: Mirror | None,
     providers: Mapping[str, AnyProvider],
@@ -210,7 +217,7 @@ def _daemon(
         spool=spool,
         spool_id=spool_id,
         database=database,
-        reader=Reader(spool, providers),
+        reader=reader,
         policy=policy,
         in_hand=InHand(spool.root / IN_HAND),
         batch_size=options.batch,
@@ -230,6 +237,7 @@ def _daemon(
         writer=writer,
         means=means,
         metrics=metrics,
+        time=time,
         sweep_seconds=options.sweep,
         grace_seconds=options.grace,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from processor import outbox
+from processor.agreed import AgreedTime
 from processor.download import remove_leftovers
 from processor.housekeeping import Housekeeping
 from processor.lanes import Lane
@@ -57,6 +58,7 @@ class Daemon:
     writer: SpoolWriter
     means: Means
     metrics: ProcessorMetrics
+    time: AgreedTime
     sweep_seconds: float
     grace_seconds: float
     _grace_ends_at: float = field(default=0.0, init=False)
@@ -120,6 +122,10 @@ class Daemon:
         """Those that have something in hand with others."""
         return (*self.lanes, *self.pollers)
 
+    @property
+    def _lane_names(self) -> list[str]:
+        return [lane.name for lane in self.lanes]
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """What providers say when they are asked can be written into the spool."""
@@ -173,7 +179,7 @@ class Daemon:
         look.set()
         loop = asyncio.get_running_loop()
         self.pipeline.on_owing = partial(_call_soon, loop, self._wake_lanes)
-        log.info("processor.started", spool=str(self.spool.root), lanes=[lane.name for lane in self.lanes])
+        log.info("processor.started", spool=str(self.spool.root), lanes=self._lane_names)
         async with asyncio.TaskGroup() as group:
             group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
             for part in self._busy_parts:
@@ -205,6 +211,7 @@ class Daemon:
     def _prepare(self) -> None:
         """What a start does once: take over from the process before us."""
         self.database.check_schema()
+        self.time.ask()
         self.pipeline.in_hand.after_start()
         for day in _folders(self.spool.files):
             remove_leftovers(day)
@@ -212,7 +219,7 @@ class Daemon:
         with self.database.transaction() as connection:
             outbox.release_leases(connection, self.spool_id)
             # Settings may have changed since; whatever still lacks something says so again.
-            outbox.wake_waiting(connection, [lane.name for lane in self.lanes], self.spool.clock.now())
+            outbox.wake_waiting(connection, self._lane_names, self.spool.clock.now())
             for poller in self.pollers:
                 poller.prepare(connection)
         self.settler.scan()
@@ -266,6 +273,9 @@ class Daemon:
 
     def _sweep(self) -> None:
         self.spool.make_day_folders()
+        self.time.ask()
+        with self.database.transaction() as connection:
+            outbox.wake_ours(connection, self._lane_names)
         self.settler.scan()
 
 

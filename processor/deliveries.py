@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from processor import outbox
 from processor.documents import outbox_item, outbox_query
-from shared.db.models import Document, EventRow, OutboxRow, State, document_key
+from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task, document_key
 from shared.spool import Entry, Folder, Spool
 
 
@@ -24,6 +24,8 @@ class Wanted:
     destination: str | None = None
     provider: str | None = None
     document_id: str | None = None
+    file_spool: str | None = None
+    """The id of the spool in which the signed file lies that is to be delivered."""
 
     def narrow(self, query: Any) -> Any:
         """Add the conditions to a query over outbox and documents."""
@@ -37,6 +39,8 @@ class Wanted:
             query = query.where(Document.provider == self.provider)
         if self.document_id is not None:
             query = query.where(Document.key == document_key(self.document_id))
+        if self.file_spool is not None:
+            query = query.where(FileRow.spool_id == self.file_spool)
         return query
 
 
@@ -44,6 +48,25 @@ def listing(connection: Connection, wanted: Wanted, *, limit: int) -> list[dict[
     """Outbox rows, the newest first."""
     query = wanted.narrow(outbox_query()).order_by(OutboxRow.id.desc()).limit(limit)
     return [outbox_item(row) for row in connection.execute(query).mappings()]
+
+
+def undelivered_by_spool(connection: Connection) -> dict[str, int]:
+    """How many deliveries wait for a file in each spool, by the spool's id."""
+    rows = connection.execute(
+        select(FileRow.spool_id, func.count())
+        .join(OutboxRow, OutboxRow.file_fk == FileRow.id)
+        .where(OutboxRow.task == Task.DELIVER, OutboxRow.state != State.DONE)
+        .group_by(FileRow.spool_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def fetch_again(connection: Connection, rows: Collection[int], now: datetime) -> None:
+    """Have the files of undone deliveries fetched once more, by whichever machine comes first; that one
+    delivers them. What is held or given up stays so."""
+    documents = select(OutboxRow.document_fk).where(OutboxRow.id.in_(rows)).distinct()
+    for document_fk in sorted(connection.scalars(documents)):
+        outbox.fetch_again(connection, document_fk, now)
 
 
 def retry(connection: Connection, rows: Collection[int], now: datetime) -> list[Entry]:

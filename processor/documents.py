@@ -211,6 +211,7 @@ def _events(connection: Connection, document_fk: int) -> list[dict[str, Any]]:
             "trust": row["trust"],
             "receipt_id": row["receipt_id"],
             "payload_sha256": row["payload_sha256"],
+            "spool": row["spool_id"],
             "entry": f"{row['day']}/{row['name']}",
         }
         for row in rows
@@ -244,16 +245,25 @@ def _outbox_rows(connection: Connection, document_fk: int) -> list[dict[str, Any
 
 
 def outbox_query() -> Any:
-    """Outbox rows with the digest of their file, the provider and the id of their document."""
+    """Outbox rows with their file's digest and spool, the provider and the id of their document."""
     return (
-        select(OutboxRow.__table__, FileRow.sha256, Document.provider, Document.document_id)
+        select(
+            OutboxRow.__table__,
+            FileRow.sha256,
+            FileRow.spool_id.label("file_spool"),
+            Document.provider,
+            Document.document_id,
+        )
         .join(Document, Document.id == OutboxRow.document_fk)
         .join(FileRow, FileRow.id == OutboxRow.file_fk, isouter=True)
     )
 
 
 def outbox_item(row: RowMapping) -> dict[str, Any]:
-    """One outbox row, fit for JSON. `next_attempt_at` is null unless the state is `due`."""
+    """One outbox row, fit for JSON. `next_attempt_at` is null unless the state is `due`.
+
+    `file_spool` is the id of the spool in which the file to deliver lies: only its machine can deliver it.
+    """
     due = row["state"] == State.DUE
     return {
         "id": row["id"],
@@ -268,6 +278,7 @@ def outbox_item(row: RowMapping) -> dict[str, Any]:
         "last_error": row["last_error"] or None,
         "sha256": row["sha256"],
         "remote_reference": mask(row["remote_reference"]) or None,
+        "file_spool": row["file_spool"],
         "created_at": iso(row["created_at"]),
         "done_at": iso(row["done_at"]),
     }

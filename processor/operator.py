@@ -19,7 +19,7 @@ from processor.deliveries import Wanted
 from processor.documents import Registration, outbox_item, outbox_query, register
 from processor.owed import provider_lane
 from shared.clock import utc_now
-from shared.db.models import EventRow, OutboxRow, State
+from shared.db.models import EventRow, OutboxRow, State, Task
 from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError
 from shared.providers import AnyProvider
@@ -115,6 +115,28 @@ def retry(
             # The files come back before the commit that lets a daemon see the rows. The other way round it
             # could finish a delivery, and settle its entry, before the file is where it looks for it.
             deliveries.bring_back(spool, deliveries.retry(connection, part, now))
+    return Retried(
+        [outbox_item(row) for row in free],
+        [outbox_item(row) for row in rows if not _is_free(row, now)],
+    )
+
+
+def refetch(database: Database, wanted: Wanted, now: datetime, *, dry_run: bool = False) -> Retried:
+    """Have the files of undone deliveries fetched once more, from the provider to whichever machine comes
+    first; those of a machine that is gone for good can be delivered no other way.
+
+    Raises:
+        DatabaseUnavailableError: the database is away; repeating the command is safe.
+    """
+    undone = wanted.narrow(outbox_query()).where(
+        OutboxRow.task == Task.DELIVER, OutboxRow.state != State.DONE
+    )
+    with database.transaction() as connection:
+        rows = connection.execute(undone.order_by(OutboxRow.id)).mappings().all()
+    free = [row for row in rows if _is_free(row, now)]
+    for part in _parts([row["id"] for row in free], _AT_ONCE) if not dry_run else ():
+        with database.transaction() as connection:
+            deliveries.fetch_again(connection, part, now)
     return Retried(
         [outbox_item(row) for row in free],
         [outbox_item(row) for row in rows if not _is_free(row, now)],

@@ -30,17 +30,19 @@ def mark_sent(connection: Connection, leased: Leased, now: datetime) -> None:
 def finish(connection: Connection, leased: Leased, now: datetime, remote_reference: str = "") -> None:
     """It is done, for good; but files are owed again when more was registered meanwhile.
 
-    This holds even if another process has taken it over: it finds out before it does the thing once more.
+    This holds even if another process has taken it over: it finds out before it does the thing once more. If
+    that one has given it up or held it by then, it is done all the same, and its entry is settled once more.
     """
     again = leased.task is Task.FETCH and _is_outdated(connection, leased)
     values: dict[str, Any] = (
-        {"attempts": 0, "next_attempt_at": now}
+        {"state": State.DUE, "attempts": 0, "next_attempt_at": now}
         if again
         else {"state": State.DONE, "done_at": now, "remote_reference": remote_reference}
     )
-    connection.execute(
-        update(OutboxRow).where(OutboxRow.id == leased.id).values(**values, last_error="", **NOT_LEASED)
-    )
+    ended = update(OutboxRow).values(**values, last_error="", **NOT_LEASED)
+    if not connection.execute(ended.where(still_leased(leased))).rowcount:
+        connection.execute(ended.where(OutboxRow.id == leased.id))
+        _unsettle(connection, [leased.event_fk])
     if not again:
         unblock(connection, leased, now)
 
@@ -135,18 +137,37 @@ def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) 
     """At start: what waits for a registration or for a setting is tried again.
 
     What is owed to a peer that is in no setting any more waits, with that reason, rather than being due for
-    ever in a lane that does not exist.
+    ever in a lane that does not exist. If another machine has that lane, it takes it back: see `wake_ours`.
     """
     connection.execute(
-        update(OutboxRow).where(OutboxRow.state == State.WAITING).values(state=State.DUE, next_attempt_at=now)
+        update(OutboxRow)
+        .where(OutboxRow.state == State.WAITING, OutboxRow.lane.in_(lanes))
+        .values(state=State.DUE, next_attempt_at=now)
     )
     connection.execute(
         update(OutboxRow)
-        .where(OutboxRow.state == State.DUE, OutboxRow.lane.not_in(lanes))
+        .where(
+            OutboxRow.state == State.DUE,
+            OutboxRow.lane.not_in(lanes),
+            or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until < now),
+        )
         .values(
             state=State.WAITING,
-            last_error=literal("not configured any more: put it back into the settings: ") + OutboxRow.lane,
+            last_error=literal(f"{_NOT_CONFIGURED} put it back into the settings: ") + OutboxRow.lane,
         )
+    )
+
+
+def wake_ours(connection: Connection, lanes: Collection[str]) -> None:
+    """What a machine with other settings took for not configured goes on as it was, if it is here."""
+    connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.state == State.WAITING,
+            OutboxRow.lane.in_(lanes),
+            OutboxRow.last_error.startswith(f"{_NOT_CONFIGURED} put"),
+        )
+        .values(state=State.DUE, last_error="")
     )
 
 
@@ -245,6 +266,7 @@ def retry(connection: Connection, row_ids: Collection[int], now: datetime) -> in
     return int(changed.rowcount)
 
 
+_NOT_CONFIGURED = "not configured any more:"
 _AFRESH: dict[str, Any] = {"state": State.DUE, "attempts": 0, "sent_at": None, **NOT_LEASED}
 
 

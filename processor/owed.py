@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, delete, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
 from processor.destinations._base import Destination
@@ -155,6 +155,7 @@ def enqueue_deliveries(
         if _was_delivered(connection, document, file.source):
             spare.append(file.path)
             continue
+        spare += _withdraw_older(connection, document, file, spool_id=spool_id)
         file_fk = _note_file(connection, document, file, spool_id=spool_id, now=now)
         rows += [
             _row(
@@ -169,6 +170,32 @@ def enqueue_deliveries(
         ]
     insert_missing(connection, OutboxRow, rows)
     return [*spare, *_drop_twins(connection, document)]
+
+
+def _withdraw_older(connection: Connection, document_fk: int, file: NewFile, *, spool_id: str) -> list[str]:
+    """Of a source that gives other bytes each time, what nobody has had or may have had gives way to the new.
+
+    Returns the paths of the files that lie in this spool; others are on a machine that is gone.
+    """
+    to_stay = exists().where(
+        OutboxRow.file_fk == FileRow.id,
+        or_(
+            OutboxRow.state == State.DONE, OutboxRow.sent_at.is_not(None), OutboxRow.lease_until.is_not(None)
+        ),
+    )
+    older = connection.execute(
+        select(FileRow.id, FileRow.path, FileRow.spool_id).where(
+            FileRow.document_fk == document_fk,
+            FileRow.source == file.source,
+            FileRow.sha256 != file.sha256,
+            FileRow.path != "",
+            ~to_stay,
+        )
+    ).all()
+    ids = [row.id for row in older]
+    connection.execute(delete(OutboxRow).where(OutboxRow.file_fk.in_(ids)))
+    connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
+    return [row.path for row in older if row.spool_id == spool_id and row.path != file.path]
 
 
 def _drop_twins(connection: Connection, document_fk: int) -> list[str]:

@@ -40,7 +40,7 @@ from shared.events import Origin, Trust
 from shared.making import make_entry
 from shared.masking import mask
 from shared.providers import AnyProvider
-from shared.providers._base import Found, Polled
+from shared.providers._base import Answer, Found, Polled, Request
 from shared.spool import Folder
 from shared.writer import SpoolWriter
 
@@ -99,6 +99,8 @@ class Poller:
         limits = provider.limits
         self._place_seconds = 0.0 if limits is None else limits.ask_interval_seconds
         self._places_at = 0.0
+        self._held_until: dict[int, float] = {}
+        """Of what is in hand: until when nobody else may ask about it, on the monotonic clock."""
 
     @property
     def concurrency(self) -> int:
@@ -141,6 +143,7 @@ class Poller:
         if room <= 0 or self._clock.monotonic() < self._places_at:
             return 0
         busy = frozenset(self._working)
+        held_until = self._held_from_now()
         try:
             taken = await self._in_database(lambda connection: self._lease(connection, room, busy))
         except UnavailableError as error:
@@ -151,6 +154,7 @@ class Poller:
         for leased in taken:
             self.breaker.begin()
             self._access.begin()
+            self._held_until[leased.id] = held_until
             task = asyncio.create_task(self._do(leased))
             self._working[leased.id] = task
             task.add_done_callback(partial(self._finished, leased.id))
@@ -178,6 +182,7 @@ class Poller:
 
     def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
         self._working.pop(row_id, None)
+        self._held_until.pop(row_id, None)
         self._wake.set()
 
     # One subject
@@ -187,6 +192,9 @@ class Poller:
         try:
             try:
                 polled = await self._ask(leased)
+            except LeaseLostError:
+                self.breaker.abandoned()
+                raise
             except SignspoolError as error:
                 await self._judge(leased, error)
             except Exception as error:
@@ -215,7 +223,7 @@ class Poller:
             self._means.found(self._part(leased))
 
     async def _ask(self, leased: LeasedPoll) -> Polled:
-        polled = await converse(self._provider.poll(leased.view), partial(ask_and_skim, self._sender))
+        polled = await converse(self._provider.poll(leased.view), partial(self._send, leased))
         for found in polled.found:
             await self._spool_patiently(leased, found)
         return polled
@@ -232,6 +240,20 @@ class Poller:
                 await asyncio.sleep(self._settings.away_pause_seconds)
             else:
                 return
+
+    async def _send(self, leased: LeasedPoll, request: Request) -> Answer:
+        """Send one request, unless this process hung, or could not renew its lease, for so long that another
+        may be asking the same.
+
+        Raises:
+            LeaseLostError: the lease has run out.
+        """
+        if self._clock.monotonic() >= self._held_until[leased.id]:
+            raise LeaseLostError("the lease ran out before it was asked: whoever takes it next asks")
+        return await ask_and_skim(self._sender, request)
+
+    def _held_from_now(self) -> float:
+        return self._clock.monotonic() + self._settings.lease_seconds
 
     async def _spool(self, found: Found) -> None:
         made = make_entry(
@@ -352,11 +374,13 @@ class Poller:
     async def _renew_lease(self, leased: LeasedPoll) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_seconds / 3)
+            held_until = self._held_from_now()
             with contextlib.suppress(UnavailableError):
                 # Whoever notes the end hears of an outage too, and says so.
-                await self._in_database(self._renewal(leased))
+                if await self._in_database(self._renewal(leased)):
+                    self._held_until[leased.id] = held_until
 
-    def _renewal(self, leased: LeasedPoll) -> Callable[[Connection], None]:
+    def _renewal(self, leased: LeasedPoll) -> Callable[[Connection], bool]:
         return lambda connection: polls.renew(
             connection, leased, now=self._clock.now(), lease_seconds=self._settings.lease_seconds
         )

@@ -202,13 +202,14 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
     )
 
 
-def renew(connection: Connection, leased: LeasedPoll, *, now: datetime, lease_seconds: float) -> None:
-    """Keep what is still being asked about."""
-    connection.execute(
+def renew(connection: Connection, leased: LeasedPoll, *, now: datetime, lease_seconds: float) -> bool:
+    """Keep what is still being asked about; False when another process has taken it over."""
+    renewed = connection.execute(
         update(PollRow)
         .where(_still_leased(leased))
         .values(lease_until=now + timedelta(seconds=lease_seconds))
     )
+    return bool(renewed.rowcount)
 
 
 def finish(connection: Connection, leased: LeasedPoll, polled: Polled, now: datetime) -> None:

@@ -118,7 +118,7 @@ def record_batch(
     if fresh:
         recorded = _record_fresh(connection, fresh, spool_id=spool_id, now=now, policy=policy)
     if known:
-        _welcome_back(connection, [item for item in batch if item.receipt_id in known], now)
+        _welcome_back(connection, [item for item in batch if item.receipt_id in known], spool_id, now)
         recorded |= _summary(connection, known)
     _begin_to_ask(connection, batch, now)
     return recorded
@@ -381,12 +381,13 @@ def _store_documents(connection: Connection, documents: Iterable[_DocumentState]
         outbox.wake_document(connection, [item.id for item in wiser], now)
 
 
-def _welcome_back(connection: Connection, items: Iterable[ReadEntry], now: datetime) -> None:
+def _welcome_back(connection: Connection, items: Iterable[ReadEntry], spool_id: str, now: datetime) -> None:
+    """Entries that somebody moved back, perhaps from another machine's disk: they are ours from now on."""
     for item in items:
         connection.execute(
             update(EventRow)
             .where(EventRow.receipt_id == item.receipt_id)
-            .values(day=item.entry.day, name=item.entry.name, settled_at=None)
+            .values(day=item.entry.day, name=item.entry.name, spool_id=spool_id, settled_at=None)
         )
     outbox.revive(connection, {item.receipt_id for item in items}, now)
 

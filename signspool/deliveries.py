@@ -73,7 +73,7 @@ def list_deliveries(
     """
     from processor import deliveries  # noqa: PLC0415  (SQLAlchemy is slow to import)
     from shared.db.models import State  # noqa: PLC0415
-    from signspool.waits import reasons_to_wait, what_may_block  # noqa: PLC0415
+    from signspool.waits import files_elsewhere, reasons_to_wait, what_may_block  # noqa: PLC0415
 
     wanted = deliveries.Wanted(
         states=tuple(map(State, states or ())),
@@ -81,12 +81,15 @@ def list_deliveries(
         provider=provider,
         document_id=document,
     )
-    with database_of(settings_of(context, config)) as database, database.reading() as connection:
+    settings = settings_of(context, config)
+    with database_of(settings) as database, database.reading() as connection:
         rows = deliveries.listing(connection, wanted, limit=limit)
         reasons = {} if as_json else reasons_to_wait(rows, what_may_block(connection, rows))
     if as_json:
         print_json(rows)
         return
+    if any(row["file_spool"] for row in rows):
+        reasons |= files_elsewhere(rows, spool_of(settings).id())
     print_table(
         ("id", "task", "to or from", "provider", "document", "state", "attempts", "next", "reason"),
         [
@@ -142,19 +145,19 @@ def retry_deliveries(
             "what is held may have happened already and would happen twice: look at it with "
             "signspool deliveries ls --state held, then name its ids, or say --yes"
         )
+    from processor.agreed import agreed_now  # noqa: PLC0415
     from processor.deliveries import Wanted  # noqa: PLC0415
     from processor.operator import retry  # noqa: PLC0415
-    from shared.clock import utc_now  # noqa: PLC0415
     from shared.db.models import State  # noqa: PLC0415
 
     settings = settings_of(context, config)
     wanted = Wanted(tuple(ids or ()), (State(state),) if state else (), destination, provider, document)
     with database_of(settings) as database:
-        spool = spool_of(settings)
+        spool, now = spool_of(settings), agreed_now(database)
         if state is not None and not yes and not dry_run:
-            count = len(retry(database, spool, wanted, utc_now(), dry_run=True).afresh)
+            count = len(retry(database, spool, wanted, now, dry_run=True).afresh)
             confirm(f"This would start {count_text(count, 'delivery')} afresh.", yes=yes, dry_run=dry_run)
-        found = retry(database, spool, wanted, utc_now(), dry_run=dry_run)
+        found = retry(database, spool, wanted, now, dry_run=dry_run)
     known = {row["id"] for row in (*found.afresh, *found.left_alone)}
     missing = [number for number in ids or () if number not in known]
     if as_json:
@@ -171,6 +174,62 @@ def retry_deliveries(
         complain(f"there is no delivery {number} that fits: signspool deliveries ls lists them")
     if missing:
         raise typer.Exit(1)
+
+
+@group.command("refetch")
+def refetch_deliveries(
+    context: typer.Context,
+    *,
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", min=1, max=_LARGEST_ID, help="Ids, as `deliveries ls` shows."),
+    ] = None,
+    file_spool: Annotated[
+        str | None,
+        typer.Option(
+            "--spool", metavar="ID", help="Everything whose file lies in this spool, in place of ids."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Have signed files fetched again, for a machine that does not come back.
+
+    A fetched file lies on one machine, and only that one delivers it. This fetches the files of undone
+    deliveries from the provider once more, on whichever machine comes first. What is held stays held.
+
+    Example: signspool deliveries refetch --spool 1f0e6a52-6c1f-4c55-9d0e-5a0f0f7f6f11 --dry-run
+    """
+    from processor.agreed import agreed_now  # noqa: PLC0415
+    from processor.deliveries import Wanted, undelivered_by_spool  # noqa: PLC0415
+    from processor.operator import refetch  # noqa: PLC0415
+
+    with database_of(settings_of(context, config)) as database:
+        if bool(ids) == bool(file_spool):
+            with database.reading() as connection:
+                waiting = undelivered_by_spool(connection)
+            where = ", ".join(f"{name} ({count})" for name, count in sorted(waiting.items())) or "no spool"
+            raise UsageError(f"give either ids, or --spool; files wait to be delivered in: {where}")
+        wanted = Wanted(tuple(ids or ()), file_spool=file_spool)
+        found = refetch(database, wanted, agreed_now(database), dry_run=dry_run)
+    if as_json:
+        print_json(
+            {
+                "refetched": [row["id"] for row in found.afresh],
+                "left_alone": [row["id"] for row in found.left_alone],
+                "dry_run": dry_run,
+            }
+        )
+        return
+    for row in found.afresh:
+        say(f"{'would be' if dry_run else 'is'} fetched again: {_line(row)}")
+    for row in found.left_alone:
+        say(f"left alone, being worked on: {_line(row)}")
+    files = f"the files of {count_text(len(found.afresh), 'delivery')}"
+    say(f"{files} to fetch again" if dry_run else f"{files} are fetched again")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Why a workflow step that is due does not begin: a file of its document is not where it has to be yet."""
+"""Why something that is due does not begin: a file is not where it has to be yet, or on another machine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def reasons_to_wait(rows: Sequence[dict[str, Any]], among: Sequence[dict[str, An
             said = f"; {row['last_error']}" if row["last_error"] else ""
             reasons[row["id"]] = f"waits for delivery {first['id']} ({first['state']}){said}"
     return reasons
+
+
+def files_elsewhere(rows: Sequence[dict[str, Any]], spool_id: str) -> dict[int, str]:
+    """The reasons of deliveries that only another machine can make, by id: their file lies there."""
+    return {
+        row["id"]: f"waits for the machine of spool {row['file_spool']}, where its file lies"
+        for row in rows
+        if row["state"] == State.DUE and row["file_spool"] not in (None, spool_id) and not row["last_error"]
+    }
 
 
 def _place(row: dict[str, Any], destination: str) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,11 +98,18 @@ class Nursery:
         self._children: list[Process] = []
 
     def start(
-        self, arguments: Sequence[str], log: Path, *, fault: Fault | None = None, stopped: bool = False
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        fault: Fault | None = None,
+        stopped: bool = False,
+        prepare: Mapping[str, object] | None = None,
     ) -> Process:
         """Fork a process that runs `signspool` with these arguments and appends its output to `log`.
 
-        One that is started `stopped` does nothing until it gets SIGCONT.
+        One that is started `stopped` does nothing until it gets SIGCONT. Before it runs, it calls the
+        functions that `prepare` names as `module:function`, each with its value.
         """
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
@@ -111,6 +118,7 @@ class Nursery:
             "log": str(log),
             "fault": asdict(fault) if fault else None,
             "stopped": stopped,
+            "prepare": dict(prepare or {}),
         }
         self._parent.stdin.write(json.dumps(order) + "\n")
         self._parent.stdin.flush()
@@ -162,6 +170,9 @@ def _become(order: dict[str, Any]) -> NoReturn:
         os.dup2(source, target)
     if order["stopped"]:
         os.kill(os.getpid(), signal.SIGSTOP)
+    for place, value in order["prepare"].items():
+        module, _, name = place.partition(":")
+        getattr(importlib.import_module(module), name)(value)
     if order["fault"]:
         arm(Fault(**order["fault"]))
     code = run(order["arguments"])

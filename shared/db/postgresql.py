@@ -21,6 +21,20 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _CANCEL_SECONDS = 2.0
+_SESSION = "; ".join(
+    f"SET {name} = '{value}'"
+    for name, value in {
+        # A machine that is cut off or hangs in the middle of a transaction must not keep its locks from the
+        # others: no transaction of ours waits for anything but the database.
+        "idle_in_transaction_session_timeout": "10s",
+        # The server is to notice soon that a machine is gone which could not say so. Without effect where the
+        # connection is no TCP connection.
+        "tcp_keepalives_idle": "10s",
+        "tcp_keepalives_interval": "5s",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "25s",
+    }.items()
+)
 _POOL_OPTIONS: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_pre_ping": True, "pool_timeout": 15}
 
 
@@ -38,6 +52,9 @@ def make_engine(url: URL, patience: Patience) -> Engine:
             raise psycopg.OperationalError("the program ends and connects no more")
         made = PatientConnection.connect(*arguments, **options)
         made.patience = patience
+        made.autocommit = True
+        made.execute(_SESSION)
+        made.autocommit = False
         return made
 
     event.listen(engine, "do_connect", connect)

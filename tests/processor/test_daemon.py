@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from processor import documents
+from processor.agreed import AgreedTime
 from processor.arrivals import Arrivals
 from processor.daemon import Daemon
 from processor.daylists import DayLists
@@ -61,6 +62,7 @@ def make_daemon(workshop: Workshop, sweep_seconds: float = AN_HOUR_SECONDS, **ch
         "writer": SpoolWriter(workshop.spool),
         "means": Means(),
         "metrics": ProcessorMetrics((), ()),
+        "time": AgreedTime(workshop.clock, workshop.database),
         "sweep_seconds": sweep_seconds,
         "grace_seconds": 1.0,
     }

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL, insert, select, update
 
 from shared.clock import utc_now
-from shared.db.models import EventRow, OutboxRow, State, Task
+from shared.db.models import EventRow, FileRow, OutboxRow, State, Task
 from shared.db.session import Database
 from shared.spool import Entry, Folder
 from tests.signspool.conftest import Place
@@ -184,3 +184,62 @@ def test_a_retry_of_very_many_is_whole(place: Place) -> None:
     said = place.here("deliveries", "retry", "--state", "waiting", "--provider", "ssign", "--yes", "--json")
     assert len(said.json["retried"]) == 510
     assert set(states(place).values()) == {"due"}
+
+
+LOST = "1f0e6a52-6c1f-4c55-9d0e-5a0f0f7f6f11"
+
+
+def leave_a_file_elsewhere(place: Place) -> None:
+    """Make delivery 11 of a document that was fetched, whose file lies in a spool that is not here."""
+    place.callback("155")
+    place.once()
+    database = Database(URL.create("sqlite", database=str(place.spool.root / "signspool.db")))
+    with database.transaction() as connection:
+        [fetch] = connection.execute(select(OutboxRow.__table__)).mappings().all()
+        connection.execute(
+            insert(FileRow).values(
+                id=5,
+                document_fk=fetch["document_fk"],
+                kind="signed",
+                source="901",
+                name="contrato.pdf",
+                media_type="application/pdf",
+                size_bytes=1,
+                sha256="0" * 64,
+                path="2026-11-21/contrato.pdf",
+                spool_id=LOST,
+                fetched_at=utc_now(),
+            )
+        )
+        delivery = {"id": 11, "key": "delivery", "task": Task.DELIVER, "file_fk": 5, "destination": "dms"}
+        due = {"state": State.DUE, "last_error": ""}
+        connection.execute(insert(OutboxRow).values({**fetch, **delivery, **due}))
+    database.close()
+    change(place, 1, state=State.DONE)
+
+
+def test_files_of_a_machine_that_is_gone_are_fetched_again(place: Place) -> None:
+    """The fetch is due again, and the list says until then why nothing happens."""
+    leave_a_file_elsewhere(place)
+    [line] = [line for line in place.here("deliveries", "ls").out.splitlines() if line.startswith("11 ")]
+    assert line.endswith(f"waits for the machine of spool {LOST}, where its file lies")
+    tried = place.here("deliveries", "refetch", "--spool", LOST, "--dry-run", "--json")
+    assert tried.json == {"refetched": [11], "left_alone": [], "dry_run": True}
+    assert states(place) == {1: "done", 11: "due"}
+    said = place.here("deliveries", "refetch", "11")
+    assert said.code == 0
+    assert "the files of 1 delivery are fetched again" in said.out
+    assert states(place) == {1: "due", 11: "due"}
+
+
+def test_a_refetch_says_which_spools_hold_files_and_leaves_alone_what_is_in_work(place: Place) -> None:
+    """So that nobody has to know the id of a machine that is gone."""
+    leave_a_file_elsewhere(place)
+    said = place.here("deliveries", "refetch")
+    assert said.code == 2
+    assert f"files wait to be delivered in: {LOST} (1)" in said.err
+    change(place, 11, lease_until=utc_now() + timedelta(minutes=5), leased_by=LOST)
+    said = place.here("deliveries", "refetch", "--spool", LOST, "--json")
+    assert said.json == {"refetched": [], "left_alone": [11], "dry_run": False}
+    assert states(place)[1] == "done"
+    assert place.here("deliveries", "refetch", "--spool", "unknown", "--json").json["refetched"] == []
