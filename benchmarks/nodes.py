@@ -43,7 +43,7 @@ class Turn:
 
 def measure(*, quick: bool) -> list[Figure]:
     """Figures of one and two nodes, of the database's part, and of a takeover."""
-    entries, turns = (1_000, 1) if quick else (10_000, 3)
+    entries, turns = (1_000, 1) if quick else (5_000, 3)
     with scratch_folder() as home, databases("postgresql", home) as at:
         one, two = [], []
         for _ in range(turns):

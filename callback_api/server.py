@@ -26,6 +26,10 @@ from shared.settings import Settings, build_providers
 KEEP_ALIVE_SECONDS = 75
 """Longer than reverse proxies keep an idle connection, so that we never close one under a request."""
 
+WORKER_SECONDS = 15
+"""Time that a worker has to answer its parent, its start included; one that does not is replaced. uvicorn's
+own 5 seconds are too few where many start at once on a busy machine: they would be replaced for ever."""
+
 SPARE_FILES = 128
 """Files that a worker has open besides its connections: spool folders, sockets, what the libraries need."""
 
@@ -53,6 +57,7 @@ def uvicorn_config(app: Callable[..., Any], settings: Settings, *, workers: int 
         proxy_headers=bool(api.trusted_proxies),
         forwarded_allow_ips=list(api.trusted_proxies),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
         timeout_graceful_shutdown=math.ceil(api.grace),
     )
 

@@ -140,8 +140,8 @@ def _is_free(now: datetime) -> ColumnElement[bool]:
 
 
 def _blocked() -> ColumnElement[bool]:
-    """Whether it has to wait: a workflow step until the files are delivered, a confirmation until they are
-    stored, and the mirror hears in order."""
+    """Whether it has to wait: a workflow step until the files are delivered; a confirmation until they are
+    stored, and until those before it are made; and the mirror hears in order."""
     other = aliased(OutboxRow)
     undelivered = exists().where(
         other.document_fk == OutboxRow.document_fk,
@@ -154,6 +154,12 @@ def _blocked() -> ColumnElement[bool]:
     unstored = exists().where(
         other.document_fk == OutboxRow.document_fk, other.task == Task.FETCH, other.state != State.DONE
     )
+    unsaid = exists().where(
+        other.document_fk == OutboxRow.document_fk,
+        other.task == Task.CONFIRM,
+        other.id < OutboxRow.id,
+        other.state.in_((State.DUE, State.WAITING)),
+    )
     unheard = exists().where(
         other.document_fk == OutboxRow.document_fk,
         other.task == Task.MIRROR,
@@ -162,7 +168,7 @@ def _blocked() -> ColumnElement[bool]:
     )
     return case(
         (OutboxRow.task == Task.ADVANCE, undelivered),
-        (OutboxRow.task == Task.CONFIRM, unstored),
+        (OutboxRow.task == Task.CONFIRM, or_(unstored, unsaid)),
         (OutboxRow.task == Task.MIRROR, unheard),
         else_=false(),
     )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, literal, or_, select, update
+from sqlalchemy.orm import aliased
 
 from processor.leasing import NOT_LEASED, Leased, still_leased, unblock
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
@@ -341,3 +342,22 @@ def document_of(connection: Connection, document_fk: int) -> DocumentFacts:
         ).where(Document.id == document_fk)
     ).one()
     return DocumentFacts(row[0], row[1], DocumentStatus(row[2]), row[3], row[4], row[5])
+
+
+def was_confirmed_since(connection: Connection, leased: Leased) -> bool:
+    """Whether what this confirmation is of was confirmed after the provider had told of it for this time.
+
+    Then the very same thing was told several times before the first confirmation was made.
+    """
+    told, before = aliased(EventRow), aliased(EventRow)
+    same = exists().where(
+        told.id == leased.event_fk,
+        before.id == OutboxRow.event_fk,
+        before.document_fk == told.document_fk,
+        before.payload_sha256 == told.payload_sha256,
+        OutboxRow.document_fk == leased.document_fk,
+        OutboxRow.task == Task.CONFIRM,
+        OutboxRow.state == State.DONE,
+        OutboxRow.done_at >= told.received_at,
+    )
+    return bool(connection.scalar(select(same)))

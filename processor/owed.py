@@ -177,25 +177,27 @@ def _withdraw_older(connection: Connection, document_fk: int, file: NewFile, *, 
 
     Returns the paths of the files that lie in this spool; others are on a machine that is gone.
     """
-    to_stay = exists().where(
-        OutboxRow.file_fk == FileRow.id,
-        or_(
-            OutboxRow.state == State.DONE, OutboxRow.sent_at.is_not(None), OutboxRow.lease_until.is_not(None)
-        ),
+    older_ones = (
+        FileRow.document_fk == document_fk,
+        FileRow.source == file.source,
+        FileRow.sha256 != file.sha256,
+        FileRow.path != "",
+    )
+    # Nobody takes them between the look and the end of it.
+    theirs = OutboxRow.file_fk.in_(select(FileRow.id).where(*older_ones))
+    connection.execute(select(OutboxRow.id).where(theirs).with_for_update())
+    had = or_(
+        OutboxRow.state == State.DONE, OutboxRow.sent_at.is_not(None), OutboxRow.lease_until.is_not(None)
     )
     older = connection.execute(
         select(FileRow.id, FileRow.path, FileRow.spool_id).where(
-            FileRow.document_fk == document_fk,
-            FileRow.source == file.source,
-            FileRow.sha256 != file.sha256,
-            FileRow.path != "",
-            ~to_stay,
+            *older_ones, ~exists().where(OutboxRow.file_fk == FileRow.id, had)
         )
     ).all()
     ids = [row.id for row in older]
     connection.execute(delete(OutboxRow).where(OutboxRow.file_fk.in_(ids)))
     connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
-    return [row.path for row in older if row.spool_id == spool_id and row.path != file.path]
+    return [row.path for row in older if row.spool_id == spool_id]
 
 
 def _drop_twins(connection: Connection, document_fk: int) -> list[str]:

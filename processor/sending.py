@@ -70,7 +70,7 @@ class LocalFile:
 class Sending:
     """How a sending stands, fit for people. `redirect_url` is there when it was sent just now, and only then.
 
-    `unnoted` says why the database does not know of it yet; empty as a rule.
+    `unnoted` says what the database does not know of it yet, and what to type; empty as a rule.
     """
 
     reference: str
@@ -312,6 +312,11 @@ class Dispatch:
             return (
                 f"it was sent, but the database does not know of it: {error}. Register each document with: "
                 f"signspool documents register {name} ID"
+            )
+        if dms and not sent.documents:
+            return (
+                "it was sent, but its documents are not known yet, and so have no DMS references: register "
+                f"each when it is: signspool documents register {name} ID --dms NAME=VALUE"
             )
         return ""
 

@@ -137,6 +137,9 @@ class Worker:
     async def _confirm(self, leased: Leased, facts: DocumentFacts) -> Note:
         provider = self._provider(facts)
         outside = self.outsides[provider.name]
+        if await self._in_database(lambda connection: outbox.was_confirmed_since(connection, leased)):
+            # Said once more it might be taken for the confirmation of what has happened meanwhile.
+            return self._finish(leased)
         await converse(provider.confirm(_view(facts), leased.details), partial(ask_in_memory, outside))
         return self._finish(leased)
 

@@ -11,13 +11,17 @@ import typer
 
 from shared.errors import UsageError
 from shared.spool import Folder
+from signspool.completion import provider_names
 from signspool.context import confirm, settings_of, spool_of
 from signspool.output import complain, count_text
 
 if TYPE_CHECKING:
     from signspool.entries import Choice, Looker, Seen
 
-Provider = Annotated[str | None, typer.Option("--provider", help="Entries of this provider only.")]
+Provider = Annotated[
+    str | None,
+    typer.Option("--provider", help="Entries of this provider only.", autocompletion=provider_names),
+]
 Document = Annotated[str | None, typer.Option("--document", help="Entries of this document only.")]
 Day = Annotated[str | None, typer.Option("--day", help="Entries of this day only, as in 2026-11-21.")]
 OlderThan = Annotated[str | None, typer.Option("--older-than", help="Entries of this age or more, as in 2h.")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shared.errors import SchemaError, UsageError
+from signspool.completion import provider_names
 
 if TYPE_CHECKING:
     from shared.db.session import Database
@@ -26,6 +27,10 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Print this many at most.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+ProviderName = Annotated[
+    str,
+    typer.Argument(metavar="PROVIDER", help="Provider, as in the settings.", autocompletion=provider_names),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 

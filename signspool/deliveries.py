@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.errors import UsageError
+from signspool.completion import provider_names
 from signspool.context import (
     Config,
     DryRun,
@@ -49,7 +50,10 @@ class RetriedState(StrEnum):
 Destination = Annotated[
     str | None, typer.Option("--destination", help="To this destination, or from this provider, only.")
 ]
-Provider = Annotated[str | None, typer.Option("--provider", help="For documents of this provider only.")]
+Provider = Annotated[
+    str | None,
+    typer.Option("--provider", help="For documents of this provider only.", autocompletion=provider_names),
+]
 Document = Annotated[str | None, typer.Option("--document", help="For this document only.")]
 
 

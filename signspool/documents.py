@@ -5,16 +5,29 @@ from __future__ import annotations
 import sys
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.errors import UsageError
+from shared.errors import UnavailableError, UsageError
 from shared.events import DocumentStatus
 from signspool import erasing
-from signspool.context import Config, Json, Limit, database_of, new_group, settings_of
+from signspool.completion import provider_names
+from signspool.context import (
+    Config,
+    Json,
+    Limit,
+    ProviderName,
+    database_of,
+    new_group,
+    settings_of,
+    spool_of,
+)
 from signspool.output import complain, count_text, print_json, print_table, say, shortened
 from signspool.sending import cancel_command, send_command
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 _MESSAGE_LENGTH = 1000
 """What a provider tells with an event may be of any length, and is for reading."""
@@ -28,7 +41,10 @@ group.command("cancel")(cancel_command)
 def list_documents(
     context: typer.Context,
     *,
-    provider: Annotated[str | None, typer.Option("--provider", help="Of this provider only.")] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", help="Of this provider only.", autocompletion=provider_names),
+    ] = None,
     status: Annotated[DocumentStatus | None, typer.Option("--status", help="Of this status only.")] = None,
     limit: Limit = 100,
     as_json: Json = False,
@@ -65,7 +81,7 @@ def list_documents(
 def show_document(
     context: typer.Context,
     *,
-    provider: Annotated[str, typer.Argument(help="Provider, as in the settings.")],
+    provider: ProviderName,
     document_id: Annotated[str, typer.Argument(metavar="ID", help="The provider's id of the document.")],
     as_json: Json = False,
     config: Config = None,
@@ -76,7 +92,8 @@ def show_document(
     """
     from processor import documents  # noqa: PLC0415
 
-    with database_of(settings_of(context, config)) as database, database.reading() as connection:
+    settings = settings_of(context, config)
+    with database_of(settings) as database, database.reading() as connection:
         document = documents.show(connection, provider, document_id)
     if document is None:
         complain(
@@ -84,10 +101,22 @@ def show_document(
             f"and nobody registered it. Look with: signspool spool show {shortened(document_id)}"
         )
         raise typer.Exit(1)
+    document["entries"] = _entries(settings, document)
     if as_json:
         print_json(document)
     else:
         _print_document(document)
+
+
+def _entries(settings: Settings, document: dict[str, Any]) -> dict[str, str]:
+    """Where the document's entries lie, by day and name; without a spool nobody knows."""
+    from signspool.whereabouts import whereabouts  # noqa: PLC0415
+
+    names = list(dict.fromkeys(event["entry"] for event in document["events"]))
+    try:
+        return whereabouts(spool_of(settings), names)
+    except UnavailableError as error:
+        return dict.fromkeys(names, f"not known: {error}")
 
 
 def _print_document(document: dict[str, Any]) -> None:
@@ -121,6 +150,9 @@ def _print_document(document: dict[str, Any]) -> None:
             )
             for event in document["events"]
         ],
+    )
+    _section(
+        "Entries", ("day and name", "lies in"), list(document["entries"].items()), names=("day and name",)
     )
     _section(
         "Files",
@@ -192,7 +224,7 @@ def _moment(instant: str | None) -> str:
 def register_document(
     context: typer.Context,
     *,
-    provider: Annotated[str, typer.Argument(help="Provider, as in the settings.")],
+    provider: ProviderName,
     document_id: Annotated[str, typer.Argument(metavar="ID", help="The provider's id of the document.")],
     refs: Annotated[
         list[str] | None,

@@ -12,6 +12,7 @@ from signspool.context import (
     Config,
     DryRun,
     Json,
+    ProviderName,
     confirm,
     database_of,
     expect_owner,
@@ -32,7 +33,7 @@ _ROUNDS = 5
 def erase(
     context: typer.Context,
     *,
-    provider: Annotated[str, typer.Argument(help="Provider, as in the settings.")],
+    provider: ProviderName,
     document_id: Annotated[str, typer.Argument(metavar="ID", help="The provider's id of the document.")],
     give_up: Annotated[
         bool, typer.Option("--give-up", help="Give up what is still owed: fetching, deliveries, steps.")

@@ -84,6 +84,10 @@ def check_wish(provider: AnyProvider, wish: Wish) -> tuple[Any, list[Any]]:
         raise UsageError(f"{provider.title} cannot be sent anything: no such call is known")
     if wish.signers and provider.Signer is None:
         raise UsageError(f"{provider.title} asks for the signers itself: leave out --signer")
+    if wish.dms and not wish.files:
+        raise UsageError(
+            "--dms goes to the documents, and without files there are none yet: register them when there are"
+        )
     options = _validated(provider.Options, wish.options, "--option")
     signers = [
         _validated(provider.Signer, signer, f"--signer {place}")

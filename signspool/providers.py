@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.errors import SettingsError
+from signspool.completion import provider_names
 from signspool.context import Config, Json, new_group, settings_of
 from signspool.output import complain, print_json, print_table, say
 
@@ -66,7 +67,9 @@ def _door(row: dict[str, Any]) -> str:
 def show_provider(
     context: typer.Context,
     *,
-    name: Annotated[str, typer.Argument(help="Provider, as `providers ls` shows.")],
+    name: Annotated[
+        str, typer.Argument(help="Provider, as `providers ls` shows.", autocompletion=provider_names)
+    ],
     as_json: Json = False,
     config: Config = None,
 ) -> None:

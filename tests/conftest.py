@@ -23,6 +23,7 @@ SLOWEST_FIRST = (
     "test_sick_postgresql.py",
     "test_sick_sqlite.py",
     "test_sick_peers.py",
+    "test_two_nodes.py",
     "test_walk.py",
     "test_walk_arqsign.py",
     "test_up.py",
@@ -38,6 +39,8 @@ SLOWEST_FIRST = (
     "test_power_cut_ext4.py",
     "test_kill_door.py",
     "test_sync_order.py",
+    "test_watched.py",
+    "test_nothing_leaks.py",
     "test_server.py",
     "test_overload.py",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ key_file = "{papers.sender_key}"
 authorities_file = "{papers.roots}"
 queues = ["", "named"]
 direct_queues = ["d"]
-exit_url = "{door}/api/return?provider=posten"
+exit_url = "{door}/api/return"
 """
 
 
@@ -85,6 +86,12 @@ class PostenStory(Mortal):
         self.register("posten", job.id, dms_of(job.id))
         return job
 
+    def end(self, tier: str) -> None:
+        """Ask a tier to end in order, and wait until it has."""
+        life = self._lives.pop(tier)
+        life.signal(signal.SIGTERM)
+        assert life.wait(40), self.log(tier)[-3000:]
+
     def shown(self, job: Job) -> dict[str, Any]:
         return self.show("posten", str(job.id))
 
@@ -123,7 +130,7 @@ def signed_digest(posten: Posten, job: Job) -> str:
 def told(home: Path, database_url: URL, nursery: Nursery) -> Iterator[PostenStory]:
     """A story with its peers, from the beginning to the end; nothing is started yet."""
     papers = make_papers(home / "papers")
-    world = World(posten=WatchedPosten(wait_seconds=0.1, hide_seconds=2.0))
+    world = World(posten=WatchedPosten(wait_seconds=0.1))
     with SimulatorServer(world) as peers, PostenServer(papers, world) as server:
         story = PostenStory(home, peers.url, database_url, nursery, server, world)
         try:

@@ -6,10 +6,13 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from shared.spool import Folder
+from signspool.cli import run as signspool
+from simulator.certificates import Authority, pem_of
 from simulator.weather import Storm, StormKind
 from tests.conftest import make_database
 from tests.nursery import Nursery
@@ -39,7 +42,7 @@ def story(stories: Callable[[str], PostenStory]) -> Iterator[PostenStory]:
     made = stories("sqlite")
     made.world.weather.clear()
     yield made
-    made.posten.hide_seconds, made.posten.stale = 2.0, False
+    made.posten.hide_seconds, made.posten.stale = 600.0, False
     assert made.posten.unstored == []
 
 
@@ -113,15 +116,15 @@ def test_nothing_is_confirmed_before_its_files_are_there_however_often_it_comes_
     story.wait(lambda: len(story.shown(job)["events"]) >= 3, "the update to come again twice")
     assert job.confirmations == []
     story.world.weather.clear()
-    posten.hide_seconds = 60.0
+    posten.hide_seconds = 600.0
     found = story.until_confirmed(job, "COMPLETED_SUCCESSFULLY")
     assert outcomes(found)[0] == "applied"
     assert set(outcomes(found)[1:]) == {"repeated"}
     assert story.archived(job) == [digest]
     assert [item.file.sha256 for item in story.world.smartshare.attachments].count(digest) == 1
-    # One for each time that it was told; those that came when the job was gone already count as well.
+    # What was told several times before it was confirmed is confirmed once.
     confirmed = story.world.requests_to("posten", f"/{job.id}/status/complete")
-    assert len(confirmed) == len(found["events"])
+    assert len(confirmed) < len(found["events"])
 
 
 def test_a_cut_off_pdf_is_not_taken_for_the_signed_one(story: PostenStory) -> None:
@@ -141,7 +144,6 @@ def test_a_file_that_is_gone_is_an_alarm_and_nothing_is_confirmed_until_it_is_th
     story: PostenStory,
 ) -> None:
     posten = story.posten
-    posten.hide_seconds = 3600.0
     before = story.count(Folder.QUARANTINE)
     story.world.weather.add(Storm("posten", StormKind.STATUS, path="pades", status=404, times=None))
     job = story.send(ANNE)
@@ -153,7 +155,7 @@ def test_a_file_that_is_gone_is_an_alarm_and_nothing_is_confirmed_until_it_is_th
     assert "not stored here" in failed["last_error"]
     assert [line for line in story.log("processor").splitlines() if '"delivery.failed"' in line]
     story.world.weather.clear()
-    story.run("deliveries", "retry", str(failed["id"]), check=True)
+    assert signspool(["deliveries", "retry", str(failed["id"]), "--config", str(story.config)]) == 0
     story.until_confirmed(job, "COMPLETED_SUCCESSFULLY")
     assert story.archived(job) == [digest]
 
@@ -192,52 +194,71 @@ def test_an_old_update_that_comes_late_moves_nothing_back_and_is_confirmed(story
 
 def test_what_is_not_understood_goes_to_quarantine_and_is_not_confirmed(story: PostenStory) -> None:
     posten = story.posten
-    posten.hide_seconds = 3600.0
     before = story.count(Folder.QUARANTINE)
     job = story.send(ANNE, queue="named")
-    posten.act(job.id, "SIGNED")
-    message = posten.status_message(job).replace(b"COMPLETED_SUCCESSFULLY", b"FROZEN")
     posten.stale = True
-    [item] = posten._queues["123456789", "portal", "named"]
-    item.shown, item.shown_status = message, "FROZEN"
+    with posten._lock:
+        posten.act(job.id, "SIGNED")
+        [item] = posten._queues["123456789", "portal", "named"]
+        item.shown = posten.status_message(job).replace(b"COMPLETED_SUCCESSFULLY", b"FROZEN")
+        item.shown_status = "FROZEN"
     story.wait(lambda: story.count(Folder.QUARANTINE) == before + 1, "the update to be put aside")
     assert job.confirmations == []
     assert "job status FROZEN is not known" in story.everything_written()
     posten._queues["123456789", "portal", "named"].clear()
 
 
-def test_no_personal_number_is_written_but_in_what_the_provider_said(story: PostenStory) -> None:
+def test_no_personal_number_is_written_but_in_what_the_provider_said(
+    story: PostenStory, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = story.send(ANNE, reference="x")
     story.posten.act(job.id, "REJECTED")
     story.until_confirmed(job, "FAILED")
-    listed = [
-        story.run("documents", "show", "posten", str(job.id)).stdout,
-        story.run("documents", "show", "posten", str(job.id), "--json").stdout,
-        story.run("documents", "ls").stdout,
-        story.run("spool", "ls").stdout,
-    ]
-    assert "010133*****" in listed[1]
-    assert NUMBER not in "".join((*listed, story.everything_written()))
+    for command in (
+        ("documents", "show", "posten", str(job.id)),
+        ("documents", "show", "posten", str(job.id), "--json"),
+        ("documents", "ls"),
+        ("spool", "ls"),
+    ):
+        assert signspool([*command, "--config", str(story.config)]) == 0
+    listed = capsys.readouterr().out
+    assert "010133*****" in listed
+    assert NUMBER not in listed + story.everything_written()
 
 
 def test_the_permitted_time_is_obeyed_by_every_life_of_the_daemon(story: PostenStory) -> None:
+    """One that is killed between an answer and its note may ask early; one that ends in order does not."""
+
+    def polls(status: int) -> int:
+        told = story.world.requests_to("posten", "signature-jobs")
+        return [request.status for request in told if not request.path.endswith("complete")].count(status)
+
     posten = story.posten
+    refused = polls(429)
     posten.wait_seconds = 4.0
-    job = story.send(ANNE)
-    posten.act(job.id, "REJECTED")
-    story.until_confirmed(job, "FAILED")
-    polls = story.world.requests_to("posten", "signature-jobs")
-    asked = len([request for request in polls if request.status == 204])
-    story.wait(
-        lambda: (
-            len([r for r in story.world.requests_to("posten", "signature-jobs") if r.status == 204]) > asked
-        ),
-        "an empty queue",
-    )
-    begun = len(story.world.requests)
-    for _ in range(3):
-        story.kill("processor")
+    before = polls(204)
+    story.wait(lambda: polls(204) >= before + 3, "every queue to be found empty")
+    for _ in range(2):
+        story.end("processor")
         story.start("processor")
-    story.wait(lambda: len(story.world.requests) > begun + 2, "queues to be asked")
+    begun = polls(204)
+    story.wait(lambda: polls(204) >= begun + 3, "every queue to be asked again")
     posten.wait_seconds = 0.1
-    assert 429 not in {request.status for request in story.world.requests_to("posten")}
+    assert polls(429) == refused
+
+
+def test_a_refused_certificate_is_one_alarm_that_says_so(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery
+) -> None:
+    with make_database("sqlite", tmp_path, request) as url, told(tmp_path, url, nursery) as story:
+        certificate, key = Authority("En annen rot").issue("AVSENDER AS", organisation="123456789")
+        story.server.papers.sender.write_bytes(pem_of(certificate))
+        story.server.papers.sender_key.write_bytes(pem_of(key))
+        job = story.send(ANNE)
+        story.posten.act(job.id, "SIGNED")
+        story.start("processor")
+        story.wait(lambda: "provider.refuses_us" in story.everything_written(), "the alarm")
+        said = story.log("processor")
+        assert "it refused our certificate: its issuer is not known there" in said
+        assert said.count("provider.refuses_us") == 1
+        assert story.world.requests_to("posten") == []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import select
 from processor.documents import Registration, register
 from shared.clock import utc_now
 from shared.db.models import PollRow, SendingRow
+from shared.errors import UsageError
 from shared.settings import load_settings
 from shared.spool import Folder
 from signspool.outgoing import Wish, send_documents
@@ -25,6 +27,7 @@ from simulator.files import make_pdf
 from simulator.peer import StoredFile
 from simulator.restpki import RestPki, Session
 from simulator.server import SimulatorServer
+from simulator.weather import Storm, StormKind
 from simulator.world import World
 from tests.conftest import make_database
 from tests.installation import SECRET, Installation
@@ -54,7 +57,8 @@ class RestPkiStory:
 
     def reset(self) -> None:
         """All switches as they are at first, with callbacks that the provider sends itself."""
-        for name in ("processing_seconds", "documents_on_cancel", "content_in_answers", "redirected_links"):
+        names = ("processing_seconds", "documents_on_cancel", "content_in_answers", "redirected_links")
+        for name in (*names, "status_word"):
             setattr(self.restpki, name, getattr(self._fresh, name))
         self.restpki.holding_seconds = 0.3
         self.restpki.authentication, self.restpki.webhook_secret = "basic", f"lacuna:{SECRET}"
@@ -228,6 +232,27 @@ def assert_nowhere(installation: Installation, *secrets: str) -> None:
         assert [secret for secret in secrets if secret.encode() in content] == [], place
 
 
+def test_a_session_that_cannot_be_read_at_once_is_sent_all_the_same_and_learned_later(
+    story: RestPkiStory, tmp_path: Path
+) -> None:
+    file = tmp_path / "contrato.pdf"
+    file.write_bytes(make_pdf("contrato"))
+    settings = load_settings(story.installation.config)
+    wish = Wish("restpki", [file], return_url=story.return_url, dms={"folder": "42"})
+    # More than the two readings, since the daemon may ask about other sessions meanwhile.
+    story.world.weather.add(Storm("restpki", StormKind.STATUS, path="signature-sessions/", times=None))
+    sent = send_documents(settings, wish)
+    story.world.weather.clear()
+    assert sent.documents == ()
+    assert sent.redirect_url.startswith(story.restpki.base_url)
+    assert "documents register restpki ID --dms" in sent.unnoted
+    session = story.restpki.session(sent.envelope_id)
+    story.restpki.cancel(session.id)
+    story.installation.wait(lambda: story.installation.knows("restpki", session.id), "the cancel to be read")
+    with pytest.raises(UsageError, match="--dms"):
+        send_documents(settings, replace(wish, files=()))
+
+
 @pytest.mark.parametrize("on_cancel", ["empty", "null", "kept"])
 def test_a_user_who_gives_up_is_heard_of_by_the_browser_and_the_reading(
     story: RestPkiStory, on_cancel: Any
@@ -259,6 +284,20 @@ def test_a_session_that_expires_is_announced_by_nobody_and_read_on_a_timer(story
     story.restpki.expire(session.id)
     story.wait_for(session, "expired")
     story.installation.wait(lambda: story.asked(session.id).next_at is None, "an end of asking")
+
+
+def test_a_word_that_nobody_knows_changes_nothing_and_the_session_is_read_on(story: RestPkiStory) -> None:
+    story.restpki.status_word = "Suspended"
+    session = story.session()
+    [document_id] = session.document_ids
+    story.register(session)
+    story.come_back(session)
+    told = [("poll", "session:Suspended", "unknown_action")]
+    story.installation.wait(lambda: story.events(document_id) == told, "the unknown word to be kept")
+    assert story.statuses(session) == {"pending"}
+    story.restpki.status_word = ""
+    story.restpki.cancel(session.id)
+    story.wait_for(session, "cancelled")
 
 
 def test_a_processing_error_is_read_and_a_callback_after_it_wins(story: RestPkiStory) -> None:

@@ -38,8 +38,8 @@ _SESSION = "; ".join(
 _POOL_OPTIONS: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_pre_ping": True, "pool_timeout": 15}
 
 
-def make_engine(url: URL, patience: Patience) -> Engine:
-    """An engine whose connections have this patience."""
+def make_engine(url: URL, patience: Patience, *, is_ours: bool) -> Engine:
+    """An engine whose connections have this patience; those to a database of ours hold no lock while idle."""
     options = {"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "signspool"}
     engine = create_engine(url, connect_args=options, **_POOL_OPTIONS)
     if engine.dialect.driver != "psycopg":
@@ -52,9 +52,10 @@ def make_engine(url: URL, patience: Patience) -> Engine:
             raise psycopg.OperationalError("the program ends and connects no more")
         made = PatientConnection.connect(*arguments, **options)
         made.patience = patience
-        made.autocommit = True
-        made.execute(_SESSION)
-        made.autocommit = False
+        if is_ours:
+            made.autocommit = True
+            made.execute(_SESSION)
+            made.autocommit = False
         return made
 
     event.listen(engine, "do_connect", connect)

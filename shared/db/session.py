@@ -202,7 +202,7 @@ def _engine(url: URL, busy_timeout_seconds: float, is_ours: bool, patience: Pati
         # Only here, since it takes long to load and SQLite needs none of it.
         from shared.db.postgresql import make_engine  # noqa: PLC0415
 
-        return make_engine(url, patience)
+        return make_engine(url, patience, is_ours=is_ours)
     if backend != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})

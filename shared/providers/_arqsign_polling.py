@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared import jsontext
+from shared.errors import TransientError
 from shared.events import DocumentStatus, EventType
 from shared.providers._arqsign_api import Api
 from shared.providers._arqsign_words import Fields, fold, instant, text
 from shared.providers._asking import WISH
-from shared.providers._base import Answer, Found, Head, Polled, PollView, Request, Steps, excerpt
+from shared.providers._base import (
+    Answer,
+    Found,
+    Head,
+    Polled,
+    PollView,
+    Request,
+    Steps,
+    answered_object,
+    excerpt,
+)
 
 EXPIRES = "expires"
 """Under this name it is remembered when a process expires: an instant, `NOT_KNOWN`, or empty for never."""
@@ -171,11 +181,10 @@ def _without_wish(memory: Mapping[str, str]) -> dict[str, str]:
 
 def _texts(body: bytes) -> list[str]:
     """Every text in an answer: those of its JSON, or all of it."""
-    written = body.decode("utf-8-sig", "replace")
     try:
-        waiting: list[object] = [jsontext.parse_object(written)]
-    except ValueError:
-        return [written.strip().strip('"')]
+        waiting: list[object] = [answered_object(Answer(0, {}, body), "the refusal")]
+    except TransientError:
+        return [body.decode("utf-8-sig", "replace").strip().strip('"')]
     found = []
     while waiting:
         value = waiting.pop(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -63,7 +64,7 @@ class PostenSigner(Signer):
     identifier: str = Field(default="", description="direct flow: your own name for the signer", repr=False)
 
 
-def job_of(order: Order, *, sender: str, queues: list[str], exit_url: str | None) -> Job:
+def job_of(order: Order, *, provider: str, sender: str, queues: list[str], exit_url: str | None) -> Job:
     """The job that an order asks for.
 
     Raises:
@@ -102,7 +103,7 @@ def job_of(order: Order, *, sender: str, queues: list[str], exit_url: str | None
         activation=options.activation,
         available_seconds=None if available is None else max(1, round(available * 86_400)),
         identifier=options.identifier,
-        exit_urls=_exits(order, exit_url) if options.direct else None,
+        exit_urls=_exits(order, exit_url, provider) if options.direct else None,
     )
 
 
@@ -117,26 +118,26 @@ def _signer(signer: PostenSigner) -> JobSigner:
     )
 
 
-def _exits(order: Order, exit_url: str | None) -> ExitUrls:
+def _exits(order: Order, exit_url: str | None, provider: str) -> ExitUrls:
     """Where browsers go: to our door, with our own reference, and a word for the company's page."""
     given = order.return_url or exit_url
     if given is None:
         raise UsageError("where does the browser come back? Set exit_url in the settings, or --return-url")
     if len(order.signers) != 1:
         raise UsageError("a job of the direct flow has one signer here: send one job for each")
-    urls = [_exit(given, order.reference, word) for word in ("completed", "rejected", "error")]
+    ours = {"provider": provider, "reference": order.reference}
+    urls = [_exit(given, {**ours, "outcome": word}) for word in ("completed", "rejected", "error")]
     return ExitUrls(*urls)
 
 
-def _exit(given: str, reference: str, word: str) -> str:
+def _exit(given: str, ours: Mapping[str, str]) -> str:
     try:
         origin_of(given)
     except ValueError as error:
         raise UsageError(f"the return address cannot be used: {error}") from None
     parts = urlsplit(given)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    query |= {"reference": reference, "outcome": word}
-    url = urlunsplit(parts._replace(query=urlencode(query), fragment=""))
+    url = urlunsplit(parts._replace(query=urlencode({**query, **ours}), fragment=""))
     if len(url) > _MAX_URL:
         raise UsageError(f"the return address may have {_MAX_URL} characters, with what is added to it")
     return url

@@ -90,7 +90,7 @@ class Options(SendOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Handover:
     """How files are handed over: up to how many bytes within the request, and in one upload; and under which
     name of the metadata the order's reference goes along, none if empty."""
 
@@ -99,17 +99,17 @@ class Limits:
     reference_name: str
 
 
-def start_session(api: Api, order: Order, limits: Limits) -> Steps[Sent]:
+def start_session(api: Api, order: Order, handover: Handover) -> Steps[Sent]:
     """Create a session of the order's files, or one whose user brings the files, and learn of its documents.
 
     Raises:
         UsageError: the provider would not take the order.
         As `Api.expect`.
     """
-    body = _session_json(order, limits.reference_name)
+    body = _session_json(order, handover.reference_name)
     references = []
     for place, file in enumerate(order.files):
-        references.append((yield from _hand_over(api, place, file, limits)))
+        references.append((yield from _hand_over(api, place, file, handover)))
     answer = yield Request(
         "POST",
         f"{api.base_url}/api/signature-sessions",
@@ -187,11 +187,11 @@ def _check_metadata(metadata: Mapping[str, Sequence[str]]) -> None:
 # Files
 
 
-def _hand_over(api: Api, place: int, file: OutgoingFile, limits: Limits) -> Steps[dict[str, Any] | None]:
+def _hand_over(api: Api, place: int, file: OutgoingFile, handover: Handover) -> Steps[dict[str, Any] | None]:
     """Upload a file that is too large for the request; returns what it is then known by."""
-    if file.size_bytes <= limits.inline_bytes:
+    if file.size_bytes <= handover.inline_bytes:
         return None
-    if file.size_bytes <= limits.upload_bytes:
+    if file.size_bytes <= handover.upload_bytes:
         reference = yield from _upload(api, place, file)
     else:
         reference = yield from _upload_in_parts(api, place, file)

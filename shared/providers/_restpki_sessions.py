@@ -27,7 +27,6 @@ PREFIX = "session:"
 """Stands before the words of a session, which no callback has."""
 
 EVENT_TYPES = {
-    f"{PREFIX}Pending": EventType.SENT,
     f"{PREFIX}Processing": EventType.PROCESSING,
     f"{PREFIX}UserCancelled": EventType.CANCELLED,
     f"{PREFIX}Expired": EventType.EXPIRED,
@@ -120,6 +119,15 @@ def new_memory(*document_ids: str) -> dict[str, str]:
     return {_STATUS: "Pending", **remembered(*document_ids)}
 
 
+def _known(memory: Mapping[str, str]) -> dict[str, str]:
+    """What is known of a session; whatever else stands in its memory is another's, and passes."""
+    return {
+        name: value
+        for name, value in memory.items()
+        if name in (_STATUS, _WHOLE, _PROCESSING_SINCE) or name.startswith(_DOCUMENT)
+    }
+
+
 def read_session(
     api: Api, view: PollView, schedule: Schedule, event_type: Callable[[str], EventType]
 ) -> Steps[Polled]:
@@ -156,7 +164,7 @@ def read_session(
 
 def _unknown(view: PollView, schedule: Schedule) -> Polled:
     note = "the provider knows no such session"
-    if not view.memory or schedule.is_over(view):
+    if not _known(view.memory) or schedule.is_over(view):
         return Polled(None, note=note)
     # We made it, or it was registered, or read before: the provider may be wrong for a while.
     return Polled(schedule.pause(view.begun_at or view.now, view.now), note=note)
@@ -221,7 +229,7 @@ class _Reading:
         """What to spool, and when to read the session again."""
         view, now = self._view, self._view.now
         memory = {
-            **view.memory,
+            **_known(view.memory),
             _STATUS: self._session.status,
             **{_DOCUMENT + document_id: word for document_id, word in self._words.items()},
             **({_WHOLE: self._whole_word} if self._whole_word else {}),

@@ -96,8 +96,8 @@ class Posten(Provider[Settings]):
     title = "Posten signering"
     number = 4
     calls_back = False
-    # Ten are allowed, and one above that blocks every call for half a minute.
-    calls_per_second = 8.0
+    # Ten are allowed, and one above that blocks every call for half a minute. They may bunch on their way.
+    calls_per_second = 5.0
     Settings = Settings
     event_types = {
         "IN_PROGRESS": EventType.PROGRESS,
@@ -299,7 +299,7 @@ class Posten(Provider[Settings]):
         settings = self.settings
         queues = settings.direct_queues if order.options.direct else settings.queues
         exit_url = None if settings.exit_url is None else str(settings.exit_url)
-        job = job_of(order, sender=str(settings.sender), queues=queues, exit_url=exit_url)
+        job = job_of(order, provider=self.name, sender=str(settings.sender), queues=queues, exit_url=exit_url)
         check(job)
         # Before anything is made: whether we are let in, and the time, which may be no 5 seconds off theirs.
         answer = yield Request("GET", self._root, {"Accept": "text/plain, application/xml"})
@@ -381,7 +381,8 @@ class Posten(Provider[Settings]):
 
     def _missing(self) -> list[str]:
         """Settings without which nothing can be asked."""
-        return [name for name in ("sender", "certificate", "key") if getattr(self.settings, name) is None]
+        needed = ("sender", "certificate", "key", "authorities")
+        return [name for name in needed if getattr(self.settings, name) is None]
 
     def _followed(self, url: str) -> str:
         """An address out of a message, when it may be followed: our certificate goes along.

@@ -39,7 +39,7 @@ from shared.providers._base import (
 )
 from shared.providers._restpki_api import GUID, Api, text
 from shared.providers._restpki_files import signed_files
-from shared.providers._restpki_sending import Limits, Options, start_session
+from shared.providers._restpki_sending import Handover, Options, start_session
 from shared.providers._restpki_sessions import (
     COMPLETED,
     EVENT_TYPES,
@@ -248,8 +248,8 @@ class RestPki(SharedSecretProvider[Settings]):
 
     def send(self, order: Order) -> Steps[Sent]:
         settings = self.settings
-        limits = Limits(settings.inline_bytes, settings.upload_bytes, settings.reference_metadata)
-        return (yield from start_session(self._api("start sessions"), order, limits))
+        handover = Handover(settings.inline_bytes, settings.upload_bytes, settings.reference_metadata)
+        return (yield from start_session(self._api("start sessions"), order, handover))
 
     def _api(self, purpose: str) -> Api:
         """How requests look with these settings.

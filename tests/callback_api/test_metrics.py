@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -62,7 +63,7 @@ def scrape(port: int, path: str = "/metrics") -> httpx.Response:
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + DEADLINE_SECONDS
+    end = time.monotonic() + 3 * DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)
@@ -167,8 +168,7 @@ def test_requests_of_every_kind_are_told_apart(tmp_path: Path) -> None:
 def test_totals_are_those_of_all_workers_and_never_fall(tmp_path: Path) -> None:
     """Also when a worker is killed, and another one takes its place."""
     _, port = served(tmp_path)
-    with running(tmp_path / "signspool.toml", workers=2) as door:
-        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == 2, "two workers")
+    with _two_workers(tmp_path, port) as door:
         sent = 0
         while sent < 20:
             post(door)
@@ -183,7 +183,26 @@ def test_totals_are_those_of_all_workers_and_never_fall(tmp_path: Path) -> None:
         for _ in range(10):
             post(door)
         assert accepted(port) == sent + 10
-        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == 2, "two workers again")
+        wait(lambda: _workers(port) == 2, "two workers again")
+
+
+@contextmanager
+def _two_workers(folder: Path, port: int) -> Iterator[Process]:
+    """A door whose workers are both there: two starts at once take long on a machine that is busy."""
+    door = Process(folder / "signspool.toml", workers=2)
+    try:
+        wait(lambda: _workers(port) == 2, "two workers")
+        yield door
+    finally:
+        door.stop()
+
+
+def _workers(port: int) -> float:
+    """How many say that they are alive; none while nobody answers."""
+    try:
+        return samples(scrape(port).text)["signspool_door_workers",]
+    except httpx.TransportError:
+        return 0
 
 
 def _children(pid: int) -> list[int]:

@@ -54,6 +54,7 @@ class AskedProvider(Provider[ProviderSettings]):
     event_types: ClassVar[Mapping[str, EventType]] = {
         "SIGNED": EventType.COMPLETED,
         "CANCELLED": EventType.CANCELLED,
+        "UNHEARD OF": EventType.PROGRESS,
     }
     Settings = ProviderSettings
     polls = True

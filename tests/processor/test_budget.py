@@ -134,27 +134,36 @@ def test_a_month_begins_on_its_day(
 
 
 def test_processors_that_book_at_the_same_moment_never_take_more_than_there_is(database: Database) -> None:
-    """Each with a connection of its own, as processes have."""
-    others = [Database(database.url) for _ in range(4)]
-    taken: list[int] = []
+    """Each with a connection of its own, as processes have; one place in each of many hours."""
+    others = [Books(Database(database.url), per_hour=1, per_month=1000) for _ in range(4)]
+    together, hours = threading.Barrier(len(others)), 15
+    taken: list[datetime] = []
 
-    def book(own: Database) -> None:
-        for _ in range(10):
+    def book(books: Books) -> None:
+        for hour in range(hours):
+            books.now = NOON + timedelta(hours=hour)
+            together.wait(30)
             try:
-                Books(own, per_second=9, per_month=1000).book()
+                books.book()
             except NotBookedError:
-                return
-            taken.append(1)
+                continue
+            taken.append(books.now)
 
-    threads = [threading.Thread(target=book, args=(own,)) for own in others]
+    # The rows are there already, so that nobody has to wait for who makes them.
+    for hour in range(hours):
+        others[0].now = NOON + timedelta(hours=hour)
+        with database.transaction() as connection:
+            budget = others[0].budget
+            budget.unbook(connection, budget.book(connection, others[0].now, asking=False))
+    threads = [threading.Thread(target=book, args=(books,)) for books in others]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
-    for own in others:
-        own.close()
-    assert len(taken) == 9
-    assert Books(database).used(Span.MONTH) == 9
+        thread.join(60)
+    for books in others:
+        books.database.close()
+    assert sorted(taken) == [NOON + timedelta(hours=hour) for hour in range(hours)]
+    assert Books(database).used(Span.HOUR) == hours
 
 
 def test_what_is_long_over_is_forgotten_and_the_months_are_kept(database: Database) -> None:

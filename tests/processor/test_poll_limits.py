@@ -213,11 +213,17 @@ def test_a_lease_that_is_given_back_keeps_a_nearer_wish(office: Office) -> None:
     assert next_in_seconds(office) == -9
 
 
-def test_documents_that_are_over_are_not_taken_up_again_by_their_own_last_word(office: Office) -> None:
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [("CANCELLED", DocumentStatus.CANCELLED), ("UNHEARD OF", DocumentStatus.PENDING)],
+)
+def test_what_is_asked_no_more_is_not_taken_up_again_by_its_own_last_word(
+    office: Office, word: str, status: DocumentStatus
+) -> None:
     office.provider.about_documents = True
     office.begin(Ask("s1"))
-    office.desk.answers = {"s1": "CANCELLED"}
+    office.desk.answers = {"s1": word}
     office.ask()
     office.record()
-    assert office.workshop.show("s1", NAME)["status"] == DocumentStatus.CANCELLED
+    assert office.workshop.show("s1", NAME)["status"] == status
     assert office.row("s1")["next_at"] is None

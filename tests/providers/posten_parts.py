@@ -20,9 +20,14 @@ XML = {"content-type": "application/xml", "date": DATE}
 
 @cache
 def pair() -> dict[str, str]:
-    """Settings that name a certificate and its key."""
-    certificate, key = Authority("Rot").issue("AVSENDER AS", organisation="123456789")
-    return {"certificate": pem_of(certificate).decode(), "key": pem_of(key).decode()}
+    """Settings that name a certificate, its key, and who vouches for the other side."""
+    authority = Authority("Rot")
+    certificate, key = authority.issue("AVSENDER AS", organisation="123456789")
+    return {
+        "certificate": pem_of(certificate).decode(),
+        "key": pem_of(key).decode(),
+        "authorities": pem_of(authority.certificate).decode(),
+    }
 
 
 def body(name: str) -> bytes:

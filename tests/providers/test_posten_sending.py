@@ -104,7 +104,7 @@ def test_an_order_that_cannot_be_is_refused_before_anything_is_asked(
 
 def test_what_is_missing_in_the_settings_is_named() -> None:
     for made in (make_provider("posten", **pair()), make_provider("posten", sender="123456789")):
-        with pytest.raises(WaitingError, match=r"set (sender|certificate, key) under \[providers.posten\]"):
+        with pytest.raises(WaitingError, match=r"set (sender|certificate, key, authorities) under"):
             next(made.send(order()))
     with pytest.raises(ValidationError, match="https"):
         make_provider("posten", base_url="http://api.signering.posten.no/api")
@@ -142,7 +142,7 @@ def test_a_job_is_cancelled_at_the_address_that_is_known_of_it(posten: Any) -> N
 
 @pytest.fixture
 def direct() -> Any:
-    exit_url = "https://door.example.com/api/return?provider=posten"
+    exit_url = "https://door.example.com/api/return?page=x"
     return make_provider("posten", sender="123456789", exit_url=exit_url, direct_queues=["d"], **pair())
 
 
@@ -163,7 +163,7 @@ def test_a_direct_job_gives_the_signing_page_and_is_asked_about_later(direct: An
     document = etree.fromstring(content.split(b"\r\n\r\n", 2)[1].rpartition(b"\r\n--")[0])
     urls = [element.text or "" for element in document.iter() if (element.text or "").startswith("https")]
     assert [parse_qs(urlsplit(url).query) for url in urls] == [
-        {"provider": ["posten"], "reference": ["r-1"], "outcome": [word]}
+        {"page": ["x"], "provider": ["posten"], "reference": ["r-1"], "outcome": [word]}
         for word in ("completed", "rejected", "error")
     ]
     assert sent.redirect_url == "https://s.example/1"

@@ -392,6 +392,12 @@ def test_a_made_up_session_costs_one_question_and_is_nothing_said() -> None:
     assert api.asked == [PATH]
 
 
+def test_what_others_note_of_a_session_makes_it_not_ours_and_is_not_kept() -> None:
+    asked = view({"wish": "now"})
+    assert poll(Api(refusal("SignatureSessionNotFound")), asked).again_seconds is None
+    assert "wish" not in (poll(Api(session("pending")), asked).memory or {})
+
+
 def test_a_session_of_ours_that_the_provider_does_not_know_is_asked_about_again() -> None:
     for memory in (known(FIRST), dict(poll(Api(session("pending"))).memory or {})):
         assert poll(Api(refusal("SignatureSessionNotFound")), view(memory)).again_seconds == 60

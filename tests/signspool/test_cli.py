@@ -17,6 +17,7 @@ import pytest
 from typer.main import get_command
 
 from shared.db.models import State
+from shared.providers import provider_classes
 from signspool.cli import app, run
 from signspool.deliveries import DeliveryState
 from signspool.manual import render
@@ -61,6 +62,8 @@ def test_every_command_explains_itself_with_an_example(
         ("bash", "signspool spool re", {"requeue", "reverify"}),
         ("bash", "signspool spool requeue --dry", {"--dry-run"}),
         ("bash", "signspool spool discard --folder ", {"quarantine", "refused"}),
+        ("bash", "signspool spool ls --provider ", set(provider_classes())),
+        ("bash", "signspool documents show ", set(provider_classes())),
         ("zsh", "signspool spool requ", {"requeue"}),
         ("fish", "signspool spool requ", {"requeue"}),
     ],
@@ -76,7 +79,8 @@ def test_the_shell_completes_commands_options_and_values(
     monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
     assert run([]) == 0
     said = capsys.readouterr().out
-    assert offered == set(re.findall(r"--dry-run|requeue|reverify|quarantine|refused", said))
+    words = ["--dry-run", "requeue", "reverify", "quarantine", "refused", *provider_classes()]
+    assert offered == set(re.findall("|".join(words), said))
 
 
 def test_bash_takes_the_script_and_completes(place: Place) -> None:

@@ -62,7 +62,8 @@ def test_a_registration_that_cannot_be_used_exits_2_and_says_what_can(
 
 
 def test_show_tells_the_whole_story_and_json_is_what_the_daemon_says(place: Place) -> None:
-    """Status, events, what is owed and why; the JSON is exactly that of `processor.documents.show`."""
+    """Status, events, what is owed and why; the JSON is that of `processor.documents.show`, and where entries
+    lie."""
     place.callback("155")
     place.once()
     said = place.here("documents", "show", "ssign", "155")
@@ -74,7 +75,9 @@ def test_show_tells_the_whole_story_and_json_is_what_the_daemon_says(place: Plac
     assert expected is not None
     for text in ("pending -> completed", "waiting", expected["owed"][0]["last_error"]):
         assert text in said.out
-    assert place.here("documents", "show", "ssign", "155", "--json").json == expected
+    shown = place.here("documents", "show", "ssign", "155", "--json").json
+    assert list(shown.pop("entries").values()) == ["deferred/"]
+    assert shown == expected
 
 
 def test_what_callbacks_told_besides_is_shown_each_on_a_line_of_its_own(place: Place) -> None:

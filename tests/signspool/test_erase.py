@@ -104,6 +104,7 @@ def test_nothing_personal_is_left_and_the_evidence_stays(place: Place) -> None:
     ]
     assert [file["sha256"] for file in shown["files"]] == ["abc"]
     assert "erased" in place.here("documents", "show", "ssign", "155").out
+    assert list(shown["entries"].values()) == ["erased on request"]
     # A late repetition finds the document finished, and owes nothing.
     place.callback("155")
     place.once()
@@ -141,6 +142,8 @@ def test_what_is_owed_or_not_recorded_yet_comes_first(place: Place) -> None:
     assert said.code == 2
     assert "--give-up" in said.err
     assert place.names(Folder.DEFERRED) == [entry.name]
+    [lies] = place.here("documents", "show", "ssign", "155", "--json").json["entries"].values()
+    assert lies == "deferred/"
     assert place.here("documents", "erase", "ssign", "155", "--yes", "--give-up").code == 0
     assert place.here("deliveries", "ls", "--json").json == []
     assert place.names(Folder.DEFERRED) == []

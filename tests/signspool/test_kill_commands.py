@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import signal
 import subprocess
 import time
@@ -22,8 +23,15 @@ from tests.nursery import Fault, Process
 from tests.signspool.conftest import MakePlace, Place
 
 DEADLINE_SECONDS = 30.0
+ALL = os.environ.get("SIGNSPOOL_TEST_KILL_STEPS") == "all"
+"""Whether every place is tried; the first of each kind alone as a rule, since each takes a second or two."""
 SECRET = "the-right-secret-4417"
 ZONE = ZoneInfo("America/Sao_Paulo")
+
+
+def steps(*places: tuple[str, str, str, int]) -> list[tuple[str, str, str, int]]:
+    """The places to die at: module, name, enter or leave, and at which time."""
+    return list(places if ALL else places[:1])
 
 
 def days_ago(days: int) -> str:
@@ -54,12 +62,12 @@ def until(condition: Callable[[], bool], what: str, place: Place) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [
+    steps(
         ("processor.daylists", "digest_of_file", "leave", 2),
         ("processor.daylists", "sync_folder", "enter", 1),
         ("processor.retention", "_drop_folder", "enter", 1),
         ("processor.history", "History.drop", "enter", 1),
-    ],
+    ),
     ids=lambda fault: f"{fault[1]}-{fault[2]}",
 )
 def test_a_processor_that_dies_while_it_keeps_house_goes_on_at_its_next_start(
@@ -91,11 +99,11 @@ def test_a_processor_that_dies_while_it_keeps_house_goes_on_at_its_next_start(
 
 @pytest.mark.parametrize(
     "fault",
-    [
+    steps(
         ("shared.commit", "GroupCommit.commit", "leave", 1),
         ("shared.spool", "Spool.remove", "leave", 1),
         ("shared.commit", "GroupCommit._place", "enter", 2),
-    ],
+    ),
     ids=lambda fault: f"{fault[1]}-{fault[2]}",
 )
 def test_a_callback_that_is_judged_again_is_never_lost_and_counts_once(
@@ -123,12 +131,12 @@ def test_a_callback_that_is_judged_again_is_never_lost_and_counts_once(
 
 @pytest.mark.parametrize(
     "fault",
-    [
+    steps(
         ("processor.erase", "stop_work", "leave", 1),
         ("shared.spool", "Spool.remove", "enter", 1),
         ("processor.erase", "erase_entry", "leave", 1),
         ("processor.erase", "erase_rows", "enter", 1),
-    ],
+    ),
     ids=lambda fault: f"{fault[1]}-{fault[2]}",
 )
 def test_an_erasing_that_dies_is_finished_by_the_next(
