@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -26,6 +27,9 @@ from shared.writer import SpoolWriter
 
 MAX_HEAD_TEXT_BYTES = 64 * 1024
 """Longest id, and longest action, in UTF-8."""
+
+_SURELY_SHORT_ENOUGH = MAX_HEAD_TEXT_BYTES // 4
+"""Characters that cannot have more bytes than that."""
 
 _UNKNOWN = "unknown"
 _log = structlog.get_logger()
@@ -78,7 +82,9 @@ def bounded_head(provider: AnyProvider, callback: Callback) -> Head:
     """
     head = provider.callback_id(callback)
     for name, text in ((provider.id_field, head.document_id), ("action", head.action)):
-        if len(text.encode("utf-8", "surrogatepass")) > MAX_HEAD_TEXT_BYTES:
+        if len(text) > _SURELY_SHORT_ENOUGH and len(text.encode("utf-8", "surrogatepass")) > (
+            MAX_HEAD_TEXT_BYTES
+        ):
             raise UnusableBodyError(f"{name} is longer than {MAX_HEAD_TEXT_BYTES} bytes")
     return head
 
@@ -93,7 +99,6 @@ def _receipt(
     key_id: str | None = None,
     refusal: dict[str, object] | None = None,
 ) -> Receipt:
-    headers, query = callback.headers, callback.query
     return Receipt(
         id=receipt_id,
         provider_name=provider.name,
@@ -101,13 +106,18 @@ def _receipt(
         sha256=digest_of(callback.body),
         size_bytes=len(callback.body),
         content_type=callback.content_type,
-        headers={name: headers[name] for name in provider.kept_headers if name in headers},
-        query={name: query[name] for name in provider.kept_query if name in query},
+        headers=_kept(callback.headers, provider.kept_headers),
+        query=_kept(callback.query, provider.kept_query),
         remote_address=callback.remote_address,
         trust=trust,
         key_id=key_id,
         refusal=refusal,
     )
+
+
+def _kept(values: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    kept = names & values.keys()
+    return {name: values[name] for name in kept} if kept else {}
 
 
 @dataclass(slots=True)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from callback_api.exchange import Exchange
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest request line with headers. One read of the socket is seen whole before it is judged."""
@@ -18,6 +23,12 @@ MAX_FRAMING_BYTES = 64 * 1024
 
 FREE_FRAMING_RATIO = 8
 """Framing that each byte of the body carries for nothing; chunks of one byte need five."""
+
+SWEEP_SECONDS = 1.0
+"""How often silent connections are looked through for those that have been so for too long."""
+
+MAX_KNOWN_TARGETS = 256
+"""Request targets whose parts are remembered, of so many bytes at most; a provider calls with one or two."""
 
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -46,46 +57,27 @@ class LimitedConfig(uvicorn.Config):
     def __init__(self, *arguments: Any, limits: ConnectionLimits, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.limits = limits
-        self.silent: dict[LimitedProtocol, None] = {}
-        """Connections on which no request is in hand, the longest silent first."""
+        self.silent: dict[LimitedProtocol, float] = {}
+        """Connections on which no request is in hand, the longest silent first, and since when."""
+        self._is_sweeping = False
 
+    def is_silent(self, connection: LimitedProtocol) -> None:
+        """A connection has nothing in hand from now on, and is closed when that lasts too long."""
+        # One timer for all of them: one for each, set and taken back with every request, costs as much as
+        # reading its head.
+        loop = connection.loop
+        self.silent[connection] = loop.time()
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
 
-class _WholeAnswers:
-    """A transport that sends the head of an answer together with its body: one system call instead of two.
-
-    Whatever else is asked of it goes to the transport underneath.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Send, or keep back a head until the next piece; an interim answer (1xx) has no body to wait for."""
-        if (
-            data.endswith(b"\r\n\r\n")
-            and data.startswith(b"HTTP/1.1 ")
-            and not data.startswith(b"HTTP/1.1 1")
-        ):
-            self.flush()
-            self._head = data
-            return
-        self._transport.write(self._head + data)
-        self._head = b""
-
-    def flush(self) -> None:
-        """Send a head that has no body."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def close(self) -> None:
-        """Send what was kept back, then close."""
-        self.flush()
-        self._transport.close()
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        latest = loop.time() - self.timeout_keep_alive
+        for connection in [found for found, since in self.silent.items() if since <= latest]:
+            connection.give_way_unless_speaking()
+        self._is_sweeping = bool(self.silent)
+        if self._is_sweeping:
+            loop.call_later(SWEEP_SECONDS, self._sweep, loop)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -109,8 +101,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection has to say what it wants."""
-        answers = _WholeAnswers(transport)  # type: ignore[arg-type]  # a stream is always a Transport
-        super().connection_made(answers)  # type: ignore[arg-type]  # it answers as one
+        super().connection_made(transport)  # type: ignore[arg-type]  # a stream is always a Transport
         limits, silent = self.config.limits, self.config.silent
         if len(self.connections) > limits.max_connections:
             if not silent:
@@ -118,7 +109,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse(status % math.ceil(limits.retry_after_seconds), problem)
                 return
             next(iter(silent)).give_way()
-        silent[self] = None
+        self.config.is_silent(self)
         self._head_deadline = self.loop.call_later(limits.head_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -133,10 +124,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         self.transport.close()
 
+    def give_way_unless_speaking(self) -> None:
+        """Close, unless a head is on its way: that has a time limit of its own."""
+        if self._head_deadline is None:
+            self.give_way()
+
     def on_message_begin(self) -> None:
         """Another request begins."""
         self._in_head = True
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -147,9 +145,49 @@ class LimitedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self.config.silent.pop(self, None)
         self._forget_deadline()
-        super().on_headers_complete()
+        self._begin_exchange()
         # The request has its list. What comes after the body are trailers, and nobody here reads those.
         self.headers = []
+
+    def _begin_exchange(self) -> None:
+        """Start the application on this request: as uvicorn does, without what this door does not use."""
+        parser, waiting_for = self.parser, self.cycle
+        version = parser.get_http_version()
+        path, raw_path, query = _parts_of(self.url)
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,  # type: ignore[typeddict-item]  # None before a connection is made
+            "method": parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": self.root_path + path,
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if waiting_for is None or waiting_for.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            # It was sent before the answer to the one before it, and has to wait for that.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -163,10 +201,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer is out, and the connection silent until the next request."""
-        self.transport.flush()  # type: ignore[attr-defined]  # it is what `connection_made` made of it
-        super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
-            self.config.silent[self] = None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.config.is_silent(self)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, then judge what is left unfinished."""
@@ -209,3 +251,20 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
+
+
+def _split(target: bytes) -> tuple[str, bytes, bytes]:
+    """Path, path as it was sent, and query of a request target.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: it is none.
+    """
+    parts = httptools.parse_url(target)
+    return unquote(parts.path.decode("ascii")), parts.path, parts.query or b""
+
+
+_known_parts = lru_cache(MAX_KNOWN_TARGETS)(_split)
+
+
+def _parts_of(target: bytes) -> tuple[str, bytes, bytes]:
+    return _known_parts(target) if len(target) <= MAX_KNOWN_TARGETS else _split(target)

@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from starlette.types import Send
 
@@ -24,7 +26,10 @@ from shared.providers._base import Acknowledgement
 PROBLEM_TYPE = "application/problem+json"
 MAX_DETAIL_CHARACTERS = 300
 
-Headers = list[tuple[bytes, bytes]]
+MAX_KNOWN_SHAPES = 64
+"""Media types with lengths whose headers are remembered."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class NoSuchPathError(RefusedError):
@@ -106,8 +111,7 @@ PROBLEMS: Mapping[type[BaseException], Problem] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One answer, whole."""
 
     status: int
@@ -117,7 +121,7 @@ class Reply:
     async def send(self, send: Send, *, head_only: bool = False, closing: bool = False) -> None:
         """Send it; `head_only` answers HEAD, `closing` announces the end of the connection and leaves the
         answer open, so that the caller can let the sender read it first."""
-        headers = [*self.headers, (b"connection", b"close")] if closing else self.headers
+        headers = (*self.headers, (b"connection", b"close")) if closing else self.headers
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         body = b"" if head_only else self.body
         await send({"type": "http.response.body", "body": body, "more_body": closing})
@@ -127,18 +131,17 @@ def reply(
     status: int, body: bytes, media_type: str = "application/json", headers: Mapping[str, str] | None = None
 ) -> Reply:
     """An answer with its length and media type."""
-    further = [
-        (name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()
-    ]
-    return Reply(
-        status,
-        [
-            (b"content-type", media_type.encode("latin-1")),
-            (b"content-length", b"%d" % len(body)),
-            *further,
-        ],
-        body,
-    )
+    known = _plain_headers(media_type, len(body))
+    if not headers:
+        return Reply(status, known, body)
+    further = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
+    return Reply(status, (*known, *further), body)
+
+
+@lru_cache(MAX_KNOWN_SHAPES)
+def _plain_headers(media_type: str, body_bytes: int) -> Headers:
+    """The headers that every answer has; nearly all of them have the same."""
+    return (b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % body_bytes)
 
 
 def accepted(acknowledgement: Acknowledgement, receipt_id: str) -> Reply:

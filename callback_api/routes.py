@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from callback_api.admission import Admission, Place
 from callback_api.guard import Guard
-from callback_api.intake import RefusedCopies, Stored, accept
+from callback_api.intake import RefusedCopies, accept
 from callback_api.limits import Body, DisconnectedError
 from callback_api.metrics import DoorCounts
 from callback_api.responses import (
@@ -31,6 +31,7 @@ from callback_api.responses import (
 )
 from shared.clock import Clock
 from shared.errors import RefusedError, SpoolUnavailableError, UnknownProviderError
+from shared.logs import frequent
 from shared.providers import AnyProvider
 from shared.providers._base import Callback
 from shared.spool import Folder
@@ -92,6 +93,7 @@ class CallbackRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its first byte to the answer."""
         course = _Course(time.perf_counter())
+        self._writer.give_way()
         headers = headers_of(scope)
         body = Body(receive, headers.get("content-length", ""), self._max_body_bytes, self._body_seconds)
         try:
@@ -132,21 +134,20 @@ class CallbackRoute:
         received_at = self._clock.local()
         callback = Callback(content, headers, query, address_of(scope), received_at)
         try:
-            stored = await self._accept(provider, callback)
+            if len(content) <= THREAD_BYTES:
+                stored = accept(provider, callback, received_at)
+            else:
+                stored = await asyncio.to_thread(accept, provider, callback, received_at)
         except RefusedError as error:
             await self._copies.keep(provider, callback, error)
             raise
         course.receipt_id = stored.receipt_id
         await self._writer.write(Folder.SPOOL, stored.entry, stored.content)
         self._counts.accepted(course.provider, course.started)
+        self._writer.give_way()
         acknowledgement = provider.acknowledge(stored.receipt_id)
         self._report("callback.accepted", course, status=acknowledgement.status)
         return accepted(acknowledgement, stored.receipt_id)
-
-    async def _accept(self, provider: AnyProvider, callback: Callback) -> Stored:
-        if len(callback.body) <= THREAD_BYTES:
-            return accept(provider, callback, callback.received_at)
-        return await asyncio.to_thread(accept, provider, callback, callback.received_at)
 
     def _handshake(self, scope: Scope, headers: dict[str, str]) -> Reply:
         query = query_of(scope)
@@ -177,7 +178,7 @@ class CallbackRoute:
 
     def _report(self, name: str, course: _Course, **further: object) -> None:
         """One line about one request; never its body, headers or query."""
-        level = _log.error if name == "callback.unavailable" else _log.info
+        level = _log.error if name == "callback.unavailable" else frequent
         level(
             name,
             provider=course.provider,

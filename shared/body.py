@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
 from email.message import Message
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared import jsontext
 
@@ -24,8 +23,7 @@ class Encoding(StrEnum):
     """A JSON text that is the base64 of the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedBody:
+class DecodedBody(NamedTuple):
     """A body as far as it could be understood; `problem` says why `value` is missing."""
 
     encoding: Encoding

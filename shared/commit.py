@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shared.disk import can_sync_file_system, sync_file_system
 from shared.errors import SpoolUnavailableError
+from shared.rightofway import RightOfWay
 from shared.spool import Entry, Folder, Spool, make_folder, sync_folder
 
 SMALLEST_SHARED_SYNC = 4
@@ -69,8 +70,9 @@ class _DayFolder:
 class GroupCommit:
     """The open folders through which one thread puts files into its spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, way: RightOfWay) -> None:
         self._spool = spool
+        self._way = way
         self._folders: dict[tuple[Folder, str], _DayFolder] = {}
         self._home: Path | None = None
         self._home_descriptor = -1
@@ -113,11 +115,14 @@ class GroupCommit:
         home = self._enter_home()
         durable = any(file.durable for file in group)
         shared_sync = durable and target.syncs_whole and len(group) >= SMALLEST_SHARED_SYNC
-        for file in group:
-            try:
-                _write(home, file, sync=file.durable and not shared_sync)
-            except SpoolUnavailableError as error:
-                self.give_up([file], error)
+        each_syncs = durable and not shared_sync
+        # Nobody is asked to wait for a sync.
+        with contextlib.nullcontext() if each_syncs else self._way:
+            for file in group:
+                try:
+                    _write(home, file, sync=file.durable and each_syncs)
+                except SpoolUnavailableError as error:
+                    self.give_up([file], error)
         written = [file for file in group if file.error is None]
         if shared_sync:
             sync_file_system(target.descriptor)
@@ -127,11 +132,12 @@ class GroupCommit:
         """Rename written files to where everybody sees them, durably or not at all."""
         placed = []
         try:
-            for file in files:
-                name = file.entry.name
-                # Relative to open folders, so that no path can change its meaning meanwhile.
-                os.rename(name, name, src_dir_fd=home, dst_dir_fd=target.descriptor)
-                placed.append(name)
+            with self._way:
+                for file in files:
+                    name = file.entry.name
+                    # Relative to open folders, so that no path can change its meaning meanwhile.
+                    os.rename(name, name, src_dir_fd=home, dst_dir_fd=target.descriptor)
+                    placed.append(name)
             if any(file.durable for file in files):
                 os.fsync(target.descriptor)
         except OSError:

@@ -31,8 +31,8 @@ _SEAM = ",\n "
 _OUR_HEAD = re.compile(r'\{"timestamp": "(?P<timestamp>[^"\\\x00-\x1f]*)", "originalPayload": ')
 
 
-# Not frozen, as our other values are: one is built for every callback, and freezing makes that take three
-# times as long.
+# These two are not frozen, as our other values are: one of each is built for every callback, and freezing
+# makes that take three times as long.
 @dataclass(slots=True)
 class Receipt:
     """What we noted when the callback came; never changed.
@@ -73,9 +73,9 @@ class Receipt:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpoolRecord:
-    """The content of one spool file.
+    """The content of one spool file; never changed.
 
     `received_at` is aware, with the spool's offset. `provider_number` is None only in a file written by hand
     that names no provider. `receipt` is None for a file that we did not write.

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import perf_counter
 
 from shared.commit import GroupCommit, NewFile, remove_leftovers
 from shared.errors import SpoolUnavailableError
+from shared.rightofway import RightOfWay
 from shared.spool import Entry, Folder, Spool
 
-Tell = Callable[[SpoolUnavailableError | None], None]
-Order = tuple[NewFile, Tell]
 OnGroup = Callable[[Sequence[NewFile], float], None]
+Tell = Callable[[list[NewFile]], None]
+Order = tuple[list[NewFile], Tell]
+"""Files that were handed over together, and who is to hear of them once they are safe or have failed."""
 
 
 class SpoolWriter:
@@ -36,7 +36,8 @@ class SpoolWriter:
         self._orders: list[Order] = []
         self._wake = threading.Condition()
         self._closing = False
-        self._commit = GroupCommit(spool)
+        self._way = RightOfWay()
+        self._commit = GroupCommit(spool, self._way)
         self._desk: _Desk | None = None
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
 
@@ -67,37 +68,38 @@ class SpoolWriter:
         """
         loop = asyncio.get_running_loop()
         if self._desk is None or self._desk.loop is not loop:
-            self._desk = _Desk(loop, self._hand_over)
+            self._desk = _Desk(loop, self.hand_over)
         await self._desk.ask(NewFile(folder, entry, data, durable and self._durable))
 
-    def submit(self, folder: Folder, entry: Entry, data: bytes, tell: Tell, *, durable: bool = True) -> None:
-        """Hand a file over; `tell` is called once, on the writer's thread, when it is safe or has failed.
+    def give_way(self) -> None:
+        """Let the writer's thread go first; to be called between two steps of a busy loop."""
+        self._way.give()
+
+    def hand_over(self, files: list[NewFile], tell: Tell) -> None:
+        """Have files written; `tell` is called once, on the writer's thread, when they are safe or failed.
 
         Raises:
             SpoolUnavailableError: the writer is closed.
         """
-        self._hand_over([(NewFile(folder, entry, data, durable and self._durable), tell)])
-
-    def _hand_over(self, orders: Sequence[Order]) -> None:
         with self._wake:
             if self._closing:
                 raise SpoolUnavailableError("the service is stopping")
-            self._orders += orders
+            self._orders.append((files, tell))
             self._wake.notify()
 
     # On the writer's thread
 
     def _run(self) -> None:
         while orders := self._take():
-            files = [file for file, _ in orders]
+            files = [file for handed_over, _ in orders for file in handed_over]
             began = perf_counter()
             try:
                 self._commit.commit(files)
             except Exception as error:  # noqa: BLE001  (whoever waits must hear of it, and the thread live on)
                 self._commit.give_up(files, error)
             seconds = perf_counter() - began
-            for file, tell in orders:
-                tell(file.error)
+            for handed_over, tell in orders:
+                tell(handed_over)
             if self._on_group is not None:
                 self._on_group(files, seconds)
 
@@ -117,12 +119,13 @@ class _Desk:
     The two threads share one interpreter, and each time that it changes hands costs as much as a file.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hand_over: Callable[[Sequence[Order]], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, hand_over: Callable[[list[NewFile], Tell], None]
+    ) -> None:
         self.loop = loop
         self._hand_over = hand_over
-        self._asked: list[Order] = []
-        self._answers: deque[tuple[asyncio.Future[None], SpoolUnavailableError | None]] = deque()
-        self._is_rung = False
+        self._asked: list[NewFile] = []
+        self._waiting: list[asyncio.Future[None]] = []
 
     def ask(self, file: NewFile) -> asyncio.Future[None]:
         """Have a file written; the future is done when it is safe, or holds the error."""
@@ -130,34 +133,33 @@ class _Desk:
         if not self._asked:
             # After all that is ready now has run, and before the loop waits for anything.
             self.loop.call_soon(self._hand_over_all)
-        self._asked.append((file, partial(self._tell, done)))
+        self._asked.append(file)
+        self._waiting.append(done)
         return done
 
     def _hand_over_all(self) -> None:
-        orders, self._asked = self._asked, []
-        try:
-            self._hand_over(orders)
-        except SpoolUnavailableError as error:
-            for _, tell in orders:
-                tell(error)
+        files, self._asked = self._asked, []
+        waiting, self._waiting = self._waiting, []
 
-    def _tell(self, done: asyncio.Future[None], error: SpoolUnavailableError | None) -> None:
-        """Settle a future soon; called on any thread."""
-        # What is laid down before the look at the mark is found by whoever takes the mark away.
-        self._answers.append((done, error))
-        if not self._is_rung:
-            self._is_rung = True
+        def tell(files: list[NewFile]) -> None:
             # A loop that is closed already has nobody left who waits for the answer.
             with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._settle)
+                self.loop.call_soon_threadsafe(_settle, files, waiting)
 
-    def _settle(self) -> None:
-        self._is_rung = False
-        while self._answers:
-            done, error = self._answers.popleft()
-            if done.done():
-                continue  # The request was given up meanwhile; the file is then one repeat more.
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
+        try:
+            self._hand_over(files, tell)
+        except SpoolUnavailableError as error:
+            for file in files:
+                file.error = error
+            _settle(files, waiting)
+
+
+def _settle(files: Sequence[NewFile], waiting: Sequence[asyncio.Future[None]]) -> None:
+    """Tell those who wait for files how these fared, in the order in which they were asked for."""
+    for file, done in zip(files, waiting, strict=True):
+        if done.done():
+            continue  # The request was given up meanwhile; the file is then one repeat more.
+        if file.error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(file.error)

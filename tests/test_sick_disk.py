@@ -155,15 +155,34 @@ def test_nobody_is_answered_early_by_a_slow_disk_and_health_is_answered_meanwhil
 
     with (
         ThreadPoolExecutor(1) as pool,
+        httpx.Client(base_url=door.process.base_url) as probe,
         injected(door.writer, f"{SYNCS}:delay_enter={int(delay_seconds * 1e6)}"),
     ):
         pending = pool.submit(post)
-        assert httpx.get(f"{door.process.base_url}/healthz").status_code == 200
-        assert httpx.get(f"{door.process.base_url}/readyz").status_code == 200
+        assert probe.get("/healthz").status_code == 200
+        assert probe.get("/readyz").status_code == 200
         assert not answered.is_set()
         status, elapsed_seconds = pending.result()
     assert status == 200
     assert elapsed_seconds >= 2 * delay_seconds  # Once for the data, once for the folder.
+    door.recovers()
+
+
+@needs_strace
+def test_the_loop_does_not_stand_aside_for_a_writer_that_hangs(door: Door) -> None:
+    """It does so for the short calls of a disk that is well; health is answered while more callbacks come."""
+    with (
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        httpx.Client(base_url=door.process.base_url, timeout=1.0) as probe,
+        injected(door.writer, "renameat:delay_enter=3000000:when=1"),
+    ):
+        first = pool.submit(door.post)
+        assert probe.get("/healthz").status_code == 200
+        further = [pool.submit(door.post) for _ in range(AT_ONCE - 1)]
+        while not first.done():
+            assert probe.get("/healthz").status_code == 200
+            time.sleep(0.05)
+        assert {future.result() for future in (first, *further)} == {200}
     door.recovers()
 
 

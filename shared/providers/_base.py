@@ -100,6 +100,9 @@ __all__ = [
 ]
 
 
+_OUR_WORDS = Acknowledgement()
+
+
 class ProviderSettings(BaseModel):
     """Settings that every provider has."""
 
@@ -240,7 +243,7 @@ class Provider(ABC, Generic[S]):
 
     def acknowledge(self, receipt_id: str) -> Acknowledgement:
         """What to answer once the callback is stored."""
-        return Acknowledgement()
+        return _OUR_WORDS
 
     def handshake(self, callback: Callback) -> Acknowledgement:
         """What to answer to GET and HEAD on the callback address."""

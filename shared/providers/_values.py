@@ -49,12 +49,13 @@ class Callback:
         Raises:
             UnusableBodyError: it is none.
         """
-        if self.decoded.problem:
-            raise UnusableBodyError(self.decoded.problem)
-        if not isinstance(self.decoded.value, dict):
-            kind = jsontext.kind_of(self.decoded.value)
+        decoded = self.decoded
+        if decoded.problem:
+            raise UnusableBodyError(decoded.problem)
+        if not isinstance(decoded.value, dict):
+            kind = jsontext.kind_of(decoded.value)
             raise UnusableBodyError(f"the body must be a JSON object, this is {kind}")
-        return self.decoded.value
+        return decoded.value
 
 
 class Head(NamedTuple):

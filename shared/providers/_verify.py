@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Literal, TypeVar
 
@@ -35,6 +35,14 @@ class SecretSettings(ProviderSettings):
         """Every valid secret by key id; the single one has the id `default`."""
         single = {"default": self.secret} if self.secret is not None else {}
         return {**single, **self.secrets}
+
+    @cached_property
+    def proofs(self) -> tuple[tuple[bytes, Proof], ...]:
+        """Every valid secret as it is compared, and what it proves; made once."""
+        return tuple(
+            (secret.get_secret_value().encode("utf-8"), Proof(Trust.PROVEN, key_id))
+            for key_id, secret in self.all_secrets().items()
+        )
 
 
 class SharedSecretSettings(SecretSettings):
@@ -131,21 +139,20 @@ def check_shared_secret(settings: SharedSecretSettings, callback: Callback) -> P
         name = settings.secret_header
     if not given:
         raise NotProvenError(f"the {place} {name} is missing")
-    key_id = matching_key(given, settings.all_secrets())
-    if key_id is None:
+    proof = matching_proof(given, settings)
+    if proof is None:
         raise NotProvenError(f"the {place} {name} is wrong")
-    return Proof(Trust.PROVEN, key_id)
+    return proof
 
 
-def matching_key(given: str, secrets: Mapping[str, SecretStr]) -> str | None:
-    """The id of the secret that equals the given text; every one is compared, whichever fits."""
+def matching_proof(given: str, settings: SecretSettings) -> Proof | None:
+    """What the given text proves, or None; it is compared with every secret, whichever fits."""
     found = None
     # A header's bytes reach us read as latin-1, whatever they were; those of a query are UTF-8.
     as_utf8, as_sent = given.encode("utf-8", "surrogateescape"), given.encode("latin-1", "replace")
-    for key_id, secret in secrets.items():
-        expected = secret.get_secret_value().encode("utf-8")
+    for expected, proof in settings.proofs:
         if hmac.compare_digest(as_utf8, expected) | hmac.compare_digest(as_sent, expected):
-            found = key_id
+            found = proof
     return found
 
 
@@ -165,12 +172,12 @@ def check_hmac(settings: HmacSettings, callback: Callback) -> Proof:
     # Hexadecimal digits mean the same in either case; letters of base64 do not.
     as_sent = (given.lower() if settings.hmac_encoding == "hex" else given).encode("latin-1", "replace")
     found = None
-    for key_id, secret in settings.all_secrets().items():
+    for secret, proof in settings.proofs:
         if hmac.compare_digest(as_sent, _hmac_of(callback.body, secret, settings.hmac_encoding)):
-            found = key_id
+            found = proof
     if found is None:
         raise NotProvenError(f"the header {name} is wrong: is it the HMAC of this body under our secret?")
-    return Proof(Trust.PROVEN, found)
+    return found
 
 
 def hmac_evidence(settings: HmacSettings, callback: Callback) -> dict[str, str]:
@@ -180,7 +187,7 @@ def hmac_evidence(settings: HmacSettings, callback: Callback) -> dict[str, str]:
     """
     name = settings.hmac_header.lower()
     given = callback.headers.get(name, "")
-    if not _is_digest(given) or matching_key(given, settings.all_secrets()) is not None:
+    if not _is_digest(given) or matching_proof(given, settings) is not None:
         return {}
     return {name: given}
 
@@ -211,6 +218,6 @@ def _is_digest(text: str) -> bool:
         return False
 
 
-def _hmac_of(body: bytes, secret: SecretStr, encoding: Literal["base64", "hex"]) -> bytes:
-    digest = hmac.digest(secret.get_secret_value().encode("utf-8"), body, "sha256")
+def _hmac_of(body: bytes, secret: bytes, encoding: Literal["base64", "hex"]) -> bytes:
+    digest = hmac.digest(secret, body, "sha256")
     return digest.hex().encode("ascii") if encoding == "hex" else base64.b64encode(digest)

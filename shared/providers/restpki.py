@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, HttpUrl, SecretStr
 
 from shared.errors import NotProvenError, UnusableBodyError, WaitingError
-from shared.events import Event, EventType, Origin, Trust
+from shared.events import Event, EventType, Origin
 from shared.providers._base import (
     Ask,
     Callback,
@@ -52,7 +52,7 @@ from shared.providers._verify import (
     SharedSecretProvider,
     SharedSecretSettings,
     check_address,
-    matching_key,
+    matching_proof,
 )
 
 _NO_DOCUMENT = "unknown"
@@ -171,9 +171,9 @@ class RestPki(SharedSecretProvider[Settings]):
         # A proxy may have put a header of its own beside the provider's, so either may be the right one.
         for value in given:
             credential = _credential(value, scheme)
-            key_id = matching_key(credential, self.settings.all_secrets()) if credential else None
-            if key_id is not None:
-                return Proof(Trust.PROVEN, key_id)
+            proof = matching_proof(credential, self.settings) if credential else None
+            if proof is not None:
+                return proof
         raise NotProvenError(f"the header Authorization, or Authentication, has not the right {scheme} value")
 
     def callback_id(self, callback: Callback) -> Head:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from shared.clock import Clock
-from shared.commit import SMALLEST_SHARED_SYNC, remove_leftovers
+from shared.commit import SMALLEST_SHARED_SYNC, NewFile, remove_leftovers
 from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 from shared.writer import SpoolWriter
@@ -53,12 +53,12 @@ class Told:
     def submit(self, writer: SpoolWriter, name: str, data: bytes = b"{}", day: str = DAY) -> None:
         """Hand a file over."""
 
-        def tell(error: SpoolUnavailableError | None) -> None:
+        def tell(files: list[NewFile]) -> None:
             with self._changed:
-                self.heard.append((name, error))
+                self.heard += [(file.entry.name, file.error) for file in files]
                 self._changed.notify()
 
-        writer.submit(Folder.SPOOL, Entry(day, name), data, tell)
+        writer.hand_over([NewFile(Folder.SPOOL, Entry(day, name), data)], tell)
 
     def wait(self, number: int) -> dict[str, SpoolUnavailableError | None]:
         """What was told by the time that so many have been."""
@@ -242,11 +242,11 @@ class Group:
     def __enter__(self) -> None:
         started = threading.Event()
 
-        def hold(_error: SpoolUnavailableError | None) -> None:
+        def hold(_files: list[NewFile]) -> None:
             started.set()
             self._go.wait()
 
-        self._writer.submit(Folder.REFUSED, Entry(DAY, "held.json"), b"", hold, durable=False)
+        self._writer.hand_over([NewFile(Folder.REFUSED, Entry(DAY, "held.json"), b"", durable=False)], hold)
         assert started.wait(20)
 
     def __exit__(self, *_error: object) -> None:
