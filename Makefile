@@ -6,11 +6,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := signspool callback_api processor shared simulator benchmarks tests
 TEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo install install-test install-bench test check bench format man lock clean
+.PHONY: help demo install install-test install-bench test test-deploy check bench format man lock clean
 
 help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
 	@echo "make test    every test, on SQLite and on PostgreSQL"
+	@echo "make test-deploy  boots a Debian, installs, restarts under load, upgrades, restores, removes (as root; some minutes)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   every figure of the README, each beside what it is compared with (about half an hour; needs wrk)"
 	@echo "make install the .venv with the signspool command in it"
@@ -36,6 +37,12 @@ $(VENV)/.installed-test: requirements-test.lock $(VENV)/.installed
 
 test: install-test
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# Says what it skips, and why, where there is no root, no systemd-nspawn or no network. What it fetches is kept outside
+# of the repository, so that it is fetched once.
+test-deploy: install-test
+	tests/deploy/tools.sh
+	TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy
 
 install-bench: $(VENV)/.installed-bench
 

@@ -16,7 +16,6 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from callback_api.admission import Admission
-from callback_api.garbage import collect_seldom
 from callback_api.guard import Guard
 from callback_api.intake import RefusedCopies
 from callback_api.metrics import DoorCounts
@@ -24,12 +23,10 @@ from callback_api.openapi import describe
 from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
 from callback_api.returns import RETURN_PATHS, ReturnRoute
 from callback_api.routes import CALLBACK_ADDRESSES, CALLBACK_METHODS, AliveRoute, CallbackRoute, ReadyRoute
-from shared import logs
 from shared.clock import Clock
 from shared.errors import RefusedError, SettingsError
-from shared.metrics.board import Board
 from shared.providers import AnyProvider
-from shared.settings import Settings, build_providers, load_settings, secret_values
+from shared.settings import Settings, build_providers
 from shared.spool import Spool
 from shared.writer import SpoolWriter
 
@@ -41,11 +38,11 @@ def create_app(
     *,
     providers: Mapping[str, AnyProvider] | None = None,
     clock: Clock | None = None,
-    board: Board | None = None,
-) -> FastAPI:
+    counts: DoorCounts | None = None,
+) -> Door:
     """The door with these settings; `providers` and `clock` are by default what the settings say.
 
-    It counts on a row of the `board`, which whoever serves the metrics can see.
+    It counts into `counts`, which doors of one process share; by default for nobody.
 
     Raises:
         SettingsError: no provider is configured, or one would have to accept anybody; names each.
@@ -54,7 +51,7 @@ def create_app(
     clock = clock or Clock.in_zone(settings.spool.timezone)
     check_providers(providers)
     spool = Spool(settings.spool.root, clock)
-    counts = DoorCounts(board)
+    counts = counts or DoorCounts()
     writer = SpoolWriter(spool, durable=settings.spool.durability == "full", on_group=counts.group)
     guard = Guard(spool, min_free_bytes=settings.spool.min_free)
     copies = RefusedCopies(
@@ -87,8 +84,11 @@ def create_app(
         admission=admission,
         retry_after_seconds=retry_after_seconds,
     )
-    app = _Door(
+    app = Door(
         callbacks,
+        writer=writer,
+        guard=guard,
+        admission=admission,
         title="signspool callback API",
         version="1",
         docs_url=None,
@@ -112,15 +112,26 @@ def create_app(
     return app
 
 
-class _Door(FastAPI):
+class Door(FastAPI):
     """The application, with a short way in: a callback passes none of the framework's middleware.
 
     Its routes stand in the router all the same, for every other method and for whoever lists them.
     """
 
-    def __init__(self, callbacks: CallbackRoute, **settings: Any) -> None:
+    def __init__(
+        self,
+        callbacks: CallbackRoute,
+        *,
+        writer: SpoolWriter,
+        guard: Guard,
+        admission: Admission,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self._callbacks = callbacks
+        self.writer = writer
+        self.guard = guard
+        self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the start and stop of the whole."""
@@ -132,15 +143,6 @@ class _Door(FastAPI):
             await self._callbacks(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
-
-
-def create_app_from_environment(board: Board | None = None) -> FastAPI:
-    """The door of one worker process, which finds its settings as the command does."""
-    settings = load_settings()
-    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
-    app = create_app(settings, board=board)
-    collect_seldom()
-    return app
 
 
 def check_providers(providers: Mapping[str, AnyProvider]) -> None:

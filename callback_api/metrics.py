@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -86,10 +87,16 @@ def new_board(workers: int = 1) -> Board:
 
 
 class DoorCounts:
-    """What one worker counts. But for `group`, to be called on the event loop's thread alone."""
+    """What one worker counts, for all doors that it opens one after the other.
+
+    But for `group`, to be called on the event loop's thread alone.
+    """
 
     def __init__(self, board: Board | None = None) -> None:
         self._row: Row = (board or new_board()).claim()
+        self._doors: list[tuple[Guard, Admission]] = []
+        # While doors are exchanged, each has a writer.
+        self._writing = threading.Lock()
 
     def accepted(self, provider: str, started: float) -> None:
         """A callback is safe on disk; `started` is when its head had come, by `time.perf_counter`."""
@@ -115,22 +122,28 @@ class DoorCounts:
     def group(self, files: Sequence[NewFile], seconds: float) -> None:
         """A group of files was brought to disk, or failed; for the writer's thread."""
         row = self._row
-        row[_AT.failed_files] += float(sum(file.error is not None for file in files))
-        row[_AT.files] += len(files)
-        row[_AT.files + 1 + bisect_left(FILES_BUCKETS, len(files))] += 1.0
-        row[_AT.commits] += seconds
-        row[_AT.commits + 1 + bisect_left(COMMIT_BUCKETS, seconds)] += 1.0
+        with self._writing:
+            row[_AT.failed_files] += float(sum(file.error is not None for file in files))
+            row[_AT.files] += len(files)
+            row[_AT.files + 1 + bisect_left(FILES_BUCKETS, len(files))] += 1.0
+            row[_AT.commits] += seconds
+            row[_AT.commits + 1 + bisect_left(COMMIT_BUCKETS, seconds)] += 1.0
 
     @asynccontextmanager
     async def beating(self, guard: Guard, admission: Admission) -> AsyncIterator[None]:
-        """Say once a second that the loop turns, and what it has in hand."""
+        """Say once a second, while a door is open, that the loop turns, and what it has in hand.
+
+        Of several doors the newest says whether all is well; what they have in hand is added up.
+        """
 
         async def beat_on() -> None:
             while True:
-                self._beat(guard, admission)
+                self._beat()
                 await asyncio.sleep(BEAT_SECONDS)
 
-        self._beat(guard, admission)
+        door = (guard, admission)
+        self._doors.append(door)
+        self._beat()
         task = asyncio.create_task(beat_on(), name="beat")
         try:
             yield
@@ -138,12 +151,17 @@ class DoorCounts:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            self._row[_AT.beat_at] = 0.0
+            self._doors.remove(door)
+            if self._doors:
+                self._beat()
+            else:
+                self._row[_AT.beat_at] = 0.0
 
-    def _beat(self, guard: Guard, admission: Admission) -> None:
+    def _beat(self) -> None:
+        guard, _ = self._doors[-1]
         self._row[_AT.is_ready] = float(guard.reason is None)
-        self._row[_AT.requests] = admission.requests
-        self._row[_AT.body_bytes] = admission.bytes
+        self._row[_AT.requests] = sum(admission.requests for _, admission in self._doors)
+        self._row[_AT.body_bytes] = sum(admission.bytes for _, admission in self._doors)
         # Last, so that whoever finds it finds the others.
         self._row[_AT.beat_at] = time.monotonic()
 
@@ -160,10 +178,16 @@ class _Disk:
 class DoorCollector(Collector):
     """The door's metrics: the sums over all workers."""
 
-    def __init__(self, board: Board, settings: Settings, disk: Look[_Disk]) -> None:
+    def __init__(self, board: Board, settings: Settings) -> None:
         self._board = board
+        self.follow(settings)
+        self.disk = Look("disk", self._look_at_disk, keep_seconds=_LOOK_SECONDS)
+
+    def follow(self, settings: Settings) -> None:
+        """These are in effect from now on."""
+        spool = Spool(settings.spool.root, Clock.in_zone(settings.spool.timezone))
         self._settings = settings
-        self._disk = disk
+        self._looked_at = (Guard(spool, min_free_bytes=settings.spool.min_free), spool)
 
     def describe(self) -> list[Family]:
         """Nothing ahead of time: asking would look at everything."""
@@ -211,14 +235,27 @@ class DoorCollector(Collector):
 
     def _room(self) -> Iterator[Family]:
         yield figure(catalogue.MIN_FREE_BYTES, self._settings.spool.min_free)
-        found = self._disk.latest()
-        yield look_ages([self._disk])
+        found = self.disk.latest()
+        yield look_ages([self.disk])
         if found is None:
             return
         if found.value.free_bytes is not None:
             yield figure(catalogue.FREE_BYTES, found.value.free_bytes)
         if found.value.free_files is not None:
             yield figure(catalogue.FREE_FILES, found.value.free_files)
+
+    def _look_at_disk(self) -> _Disk:
+        guard, spool = self._looked_at
+        reason = guard.look()
+        try:
+            status = os.statvfs(spool.root)
+        except OSError:
+            return _Disk(None, None, reason)  # The guard has found words for it.
+        return _Disk(
+            free_bytes=status.f_bavail * status.f_frsize,
+            free_files=status.f_favail if status.f_files else None,
+            reason=reason,
+        )
 
 
 def living(board: Board) -> list[list[float]]:
@@ -229,38 +266,26 @@ def living(board: Board) -> list[list[float]]:
 
 
 @contextlib.contextmanager
-def private_address(settings: Settings, board: Board) -> Iterator[None]:
-    """Serve the door's metrics and health while the block lasts, if the settings name a port."""
+def private_address(settings: Settings, board: Board) -> Iterator[Callable[[Settings], None]]:
+    """Serve the door's metrics and health while the block lasts, if the settings name a port.
+
+    What is yielded takes other settings, to be shown from then on.
+    """
     port = settings.metrics.api_port
     if port is None:
-        yield
+        yield lambda _settings: None
         return
-    spool = Spool(settings.spool.root, Clock.in_zone(settings.spool.timezone))
-    guard = Guard(spool, min_free_bytes=settings.spool.min_free)
-    disk = Look("disk", partial(_look_at_disk, guard, spool), keep_seconds=_LOOK_SECONDS)
+    collector = DoorCollector(board, settings)
     address: AbstractContextManager[PrivateAddress] = PrivateAddress(
         settings.metrics.host,
         port,
-        registry=registry(DoorCollector(board, settings, disk)),
+        registry=registry(collector),
         alive=partial(_alive, board),
-        ready=partial(_ready, board, disk),
+        ready=partial(_ready, board, collector.disk),
     )
-    disk.start()
-    with contextlib.closing(disk), address:
-        yield
-
-
-def _look_at_disk(guard: Guard, spool: Spool) -> _Disk:
-    reason = guard.look()
-    try:
-        status = os.statvfs(spool.root)
-    except OSError:
-        return _Disk(None, None, reason)  # The guard has found words for it.
-    return _Disk(
-        free_bytes=status.f_bavail * status.f_frsize,
-        free_files=status.f_favail if status.f_files else None,
-        reason=reason,
-    )
+    collector.disk.start()
+    with contextlib.closing(collector.disk), address:
+        yield collector.follow
 
 
 def _alive(board: Board) -> Health:

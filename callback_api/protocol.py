@@ -30,6 +30,9 @@ SWEEP_SECONDS = 1.0
 MAX_KNOWN_TARGETS = 256
 """Request targets whose parts are remembered, of so many bytes at most; a provider calls with one or two."""
 
+LAST_REQUEST_SECONDS = 0.5
+"""Time that a silent connection has at the end for one more request, which may be on its way already."""
+
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large",
     b'{"type": "/problems/head-too-large", "title": "Head too large", "status": 431, '
@@ -60,6 +63,8 @@ class LimitedConfig(uvicorn.Config):
         self.silent: dict[LimitedProtocol, float] = {}
         """Connections on which no request is in hand, the longest silent first, and since when."""
         self._is_sweeping = False
+        self.is_ending = False
+        """Whether the server is being stopped: an answer is then the last of its connection."""
 
     def is_silent(self, connection: LimitedProtocol) -> None:
         """A connection has nothing in hand from now on, and is closed when that lasts too long."""
@@ -118,6 +123,21 @@ class LimitedProtocol(HttpToolsProtocol):
         self._forget_deadline()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Called when the server is being stopped: end after the answer in hand, or after one more.
+
+        To close a silent connection at once would reset the one whose request is just arriving.
+        """
+        self.config.is_ending = True
+        if self in self.config.silent:
+            self.loop.call_later(LAST_REQUEST_SECONDS, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def _close_if_silent(self) -> None:
+        if self in self.config.silent:
+            self.give_way()
+
     def give_way(self) -> None:
         """Close, since another needs the place, and nothing is in hand here."""
         self.config.silent.pop(self, None)
@@ -146,6 +166,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.config.silent.pop(self, None)
         self._forget_deadline()
         self._begin_exchange()
+        if self.config.is_ending:
+            self.cycle.keep_alive = False
         # The request has its list. What comes after the body are trailers, and nobody here reads those.
         self.headers = []
 

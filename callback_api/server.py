@@ -15,36 +15,62 @@ from typing import Any
 import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
-from callback_api.app import check_providers, create_app, create_app_from_environment
+from callback_api.app import check_providers
 from callback_api.garbage import collect_seldom
-from callback_api.metrics import new_board, private_address
+from callback_api.metrics import DoorCounts, new_board, private_address
 from callback_api.protocol import ConnectionLimits, LimitedConfig, LimitedProtocol
-from shared.settings import Settings, build_providers
+from callback_api.running import RunningDoor
+from callback_api.workers import Workers
+from shared import logs
+from shared.metrics.board import Board
+from shared.notify import Notifier
+from shared.settings import Settings, build_providers, load_settings, secret_values
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than reverse proxies keep an idle connection, so that we never close one under a request."""
 
-WORKER_SECONDS = 15
+WORKER_SECONDS = 30
 """Time that a worker has to answer its parent, its start included; one that does not is replaced. uvicorn's
 own 5 seconds are too few where many start at once on a busy machine: they would be replaced for ever."""
 
 SPARE_FILES = 128
 """Files that a worker has open besides its connections: spool folders, sockets, what the libraries need."""
 
+NOT_THE_DOORS = ("database", "destinations", "processor")
+"""Sections of the settings that the door does not read, so that it needs none of their secrets."""
+
+WORKER_SILENCE_SECONDS = 60.0
+"""Time without a sign of life after which a worker ends itself and its parent starts another."""
+
 _log = structlog.get_logger()
 
 
-def uvicorn_config(app: Callable[..., Any], settings: Settings, *, workers: int = 1) -> LimitedConfig:
+class Config(LimitedConfig):
+    """How uvicorn serves a running door; what the door's settings say of it follows them."""
+
+    def load(self) -> None:
+        """Called once in each process that serves."""
+        super().load()
+        assert isinstance(self.loaded_app, RunningDoor)
+        self.loaded_app.on_settings = self.follow
+
+    def follow(self, settings: Settings) -> None:
+        """Serve with these settings from now on."""
+        allow_open_files(settings.api.max_connections + SPARE_FILES)
+        self.limits = _limits(settings)
+        self.timeout_graceful_shutdown = math.ceil(settings.api.grace)
+
+
+def uvicorn_config(app: Callable[..., Any], settings: Settings, *, workers: int = 1) -> Config:
     """How uvicorn serves the door; with several workers `app` is a factory that each of them calls."""
-    api = settings.api
-    return LimitedConfig(
+    return Config(
         app,
-        limits=ConnectionLimits(api.max_connections, api.head_timeout, api.retry_after),
+        limits=_limits(settings),
         factory=workers > 1,
-        host=api.host,
-        port=api.port,
+        interface="asgi3",
+        host=settings.api.host,
+        port=settings.api.port,
         workers=workers,
         loop="uvloop",
         http=LimitedProtocol,
@@ -54,33 +80,60 @@ def uvicorn_config(app: Callable[..., Any], settings: Settings, *, workers: int 
         access_log=False,
         server_header=False,
         date_header=True,
-        proxy_headers=bool(api.trusted_proxies),
-        forwarded_allow_ips=list(api.trusted_proxies),
+        # The door does that itself, since the trusted proxies may change while it runs.
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
-        timeout_graceful_shutdown=math.ceil(api.grace),
+        timeout_graceful_shutdown=math.ceil(settings.api.grace),
     )
+
+
+def _limits(settings: Settings) -> ConnectionLimits:
+    api = settings.api
+    return ConnectionLimits(api.max_connections, api.head_timeout, api.retry_after)
+
+
+class _Server(uvicorn.Server):
+    """Tells the service manager when it listens, and when it ends."""
+
+    def __init__(self, config: uvicorn.Config, notifier: Notifier) -> None:
+        super().__init__(config)
+        self._notifier = notifier
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called when the loop runs."""
+        await super().startup(sockets)
+        self._notifier.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called when it is to end."""
+        self._notifier.stopping()
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in hand, and return.
 
     `fd` is a listening socket that somebody else opened, as systemd does. Several workers read the settings
-    again, each for itself, so that the environment must lead them to the same ones.
+    again, each for itself, and so does SIGHUP: the environment must lead to the same ones.
 
     Raises:
         SettingsError: the door may not open.
         SystemExit: the address cannot be had, or a worker did not start.
     """
+    # Until somebody listens to it, it must not end us; the settings are being read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     allow_open_files(settings.api.max_connections + SPARE_FILES)
+    notifier = Notifier.from_environment()
     board = new_board(workers)
     if workers > 1:
         check_providers(build_providers(settings))
-        app = partial(create_app_from_environment, board)
-        with private_address(settings, board):
-            _run_workers(uvicorn_config(app, settings, workers=workers), fd)
+        config = uvicorn_config(partial(worker_app, board), settings, workers=workers)
+        with private_address(settings, board) as follow:
+            _run_workers(config, fd, notifier, follow)
         return
-    server = uvicorn.Server(uvicorn_config(create_app(settings, board=board), settings))
+    door = RunningDoor(settings, read_settings=read_settings, notifier=notifier, counts=DoorCounts(board))
+    server = _Server(uvicorn_config(door, settings), notifier)
 
     def stop(_number: int, _frame: object) -> None:
         server.should_exit = True
@@ -88,12 +141,39 @@ def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
     # uvicorn raises the signal once more when it has finished, which would end the process by it.
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with private_address(settings, board):
+        with private_address(settings, board) as follow:
+            door.on_reload = follow
             collect_seldom()
             server.run([_inherited(fd)] if fd is not None else None)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def read_settings() -> Settings:
+    """The door's settings, found as the command does.
+
+    Raises:
+        SettingsError: something is wrong with them.
+    """
+    return load_settings(without=NOT_THE_DOORS)
+
+
+def worker_app(board: Board | None = None) -> RunningDoor:
+    """The door of one worker process, which counts on a row of the board."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    settings = read_settings()
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
+    door = RunningDoor(
+        settings,
+        read_settings=read_settings,
+        # Its parent speaks for it.
+        notifier=Notifier(),
+        counts=DoorCounts(board),
+        silence_seconds=WORKER_SILENCE_SECONDS,
+    )
+    collect_seldom()
+    return door
 
 
 def allow_open_files(wanted: int) -> None:
@@ -112,9 +192,13 @@ def allow_open_files(wanted: int) -> None:
         )
 
 
-def _run_workers(config: uvicorn.Config, fd: int | None) -> None:
+def _run_workers(
+    config: uvicorn.Config, fd: int | None, notifier: Notifier, on_reload: Callable[[Settings], None]
+) -> None:
     listening = _inherited(fd) if fd is not None else config.bind_socket()
-    supervisor = Multiprocess(config, sockets=[listening])
+    supervisor = Workers(
+        config, listening, read_settings=read_settings, notifier=notifier, on_reload=on_reload
+    )
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         _log.error("api.not_started", reason="a worker did not start")

@@ -87,6 +87,11 @@ class Access:
         """The account has no calls left for so long."""
         self._calls_at = max(self._calls_at, self._monotonic() + seconds)
 
+    @property
+    def calls_wait_seconds(self) -> float:
+        """How long until our account has calls again; 0 when it has."""
+        return max(0.0, self._calls_at - self._monotonic())
+
     def wait_seconds(self) -> float:
         """How long until something may begin again; 0 when it may now."""
         return max(0.0, max(self._calls_at, self._trial_at or 0.0) - self._monotonic())

@@ -60,6 +60,18 @@ class Left(NamedTuple):
     ends_at: datetime
 
 
+class Standing(NamedTuple):
+    """What asking a provider takes, in calls of its longest window, of a day without any.
+
+    Asking as often as is wished would take `needed`; the account allows the `budget`, None without a limit,
+    of which so much is `spent`.
+    """
+
+    needed: float
+    budget: int | None
+    spent: int
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How an account's budget stands beside what is to be asked.
@@ -244,3 +256,16 @@ def figures(connection: Connection, provider: AnyProvider, now: datetime) -> Fig
         every_seconds=ask_every_seconds(connection, provider.name, limits, now),
         left=Budget(provider.name, limits).left(connection, now),
     )
+
+
+def standing(connection: Connection, provider: AnyProvider, now: datetime) -> Standing | None:
+    """How a provider's longest window stands; None when nothing is known of a limit."""
+    found = figures(connection, provider, now)
+    if found is None or provider.limits is None:
+        return None
+    longest = next((window for window in windows_of(provider.limits, now) if window.limit is not None), None)
+    if longest is None:
+        return Standing(needed=found.wanted_a_day, budget=None, spent=0)
+    days = (longest.ends_at - longest.begins_at) / _DAY
+    left = found.left[0]
+    return Standing(needed=found.wanted_a_day * days, budget=left.limit, spent=left.limit - left.left)

@@ -8,7 +8,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from sqlalchemy import Connection
 
 from processor import outbox
 from processor.agreed import AgreedTime
@@ -29,7 +30,8 @@ from processor.poll import Poller
 from processor.settle import Settler
 from processor.watch import watch
 from shared.db.session import Database
-from shared.errors import SchemaError, UnavailableError
+from shared.errors import SchemaError, SettingsError, UnavailableError
+from shared.notify import Notifier
 from shared.spool import Spool
 from shared.writer import SpoolWriter
 
@@ -41,6 +43,11 @@ _STANDBY_LOOK_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 4.0
 _BAD_STREAK_PAUSE_SECONDS = 60.0
+
+
+async def _as_it_is(_daemon: Daemon) -> list[Lane | Poller]:
+    """Settings that stay as they are."""
+    return []
 
 
 @dataclass(slots=True)
@@ -61,6 +68,12 @@ class Daemon:
     time: AgreedTime
     sweep_seconds: float
     grace_seconds: float
+    notifier: Notifier = field(default_factory=Notifier)
+    reload: Callable[[Daemon], Awaitable[list[Lane | Poller]]] = _as_it_is
+    """Called on SIGHUP: exchanges what follows the settings; returns what has to begin, or raises
+    SettingsError."""
+    _reload_asked: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _threads: int = field(default=0, init=False)
     _grace_ends_at: float = field(default=0.0, init=False)
     """On the loop's clock, once told to stop."""
 
@@ -73,9 +86,8 @@ class Daemon:
             SchemaError: the tables are of another version at the start; the message says what to type.
         """
         loop = asyncio.get_running_loop()
-        # Enough for every lane to hang with all it may do at once, and the rest still to go on.
-        threads = _SPARE_THREADS + sum(2 * part.concurrency for part in self._busy_parts)
-        loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="processor"))
+        self._have_threads(loop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         stop, stopping = asyncio.Event(), threading.Event()
         self._end_on_signal(stop, stopping)
         async with self._alone(stop):
@@ -118,13 +130,23 @@ class Daemon:
     # The parts
 
     @property
+    def served_lanes(self) -> list[Lane]:
+        """Those that are in the settings."""
+        return [lane for lane in self.lanes if not lane.is_ended]
+
+    @property
+    def asking_pollers(self) -> list[Poller]:
+        """Those whose provider is in the settings."""
+        return [poller for poller in self.pollers if not poller.is_ended]
+
+    @property
     def _busy_parts(self) -> tuple[Lane | Poller, ...]:
         """Those that have something in hand with others."""
         return (*self.lanes, *self.pollers)
 
     @property
     def _lane_names(self) -> list[str]:
-        return [lane.name for lane in self.lanes]
+        return [lane.name for lane in self.served_lanes]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -140,9 +162,10 @@ class Daemon:
             if stop.is_set():
                 return
             log.info("processor.stopping", grace_seconds=self.grace_seconds)
+            self.notifier.stopping()
             stop.set()
             stopping.set()
-            self._wake_lanes()
+            self.wake()
             self._grace_ends_at = loop.time() + self.grace_seconds
             # A database that hangs keeps nobody longer than that.
             loop.call_at(self._grace_ends_at, self.database.give_up)
@@ -151,7 +174,15 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
 
-    def _wake_lanes(self) -> None:
+    def _have_threads(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Enough for every lane to hang with all it may do at once, and the rest still to go on."""
+        threads = _SPARE_THREADS + sum(2 * part.concurrency for part in self._busy_parts)
+        if threads > self._threads:
+            self._threads = threads
+            loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="processor"))
+
+    def wake(self) -> None:
+        """Something may be due, in whichever lane."""
         for part in self._busy_parts:
             part.wake()
 
@@ -168,7 +199,11 @@ class Daemon:
             self.metrics.stands_by(True)
             if not told:
                 log.info("processor.standby", reason="another processor works on this spool")
+                self.notifier.status("standing by: another processor works on this spool")
+                # Standing by is what it is there for until the other one ends.
+                self.notifier.ready()
                 told = True
+            self.notifier.alive()
             await _sleep(stop, _STANDBY_LOOK_SECONDS)
         yield
 
@@ -178,14 +213,17 @@ class Daemon:
         look = asyncio.Event()
         look.set()
         loop = asyncio.get_running_loop()
-        self.pipeline.on_owing = partial(_call_soon, loop, self._wake_lanes)
+        self.pipeline.on_owing = partial(_call_soon, loop, self.wake)
+        self.pipeline.on_batch = self.notifier.alive
         log.info("processor.started", spool=str(self.spool.root), lanes=self._lane_names)
+        self.notifier.ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
             for part in self._busy_parts:
                 group.create_task(part.run(stop))
             group.create_task(self._sweep_again_and_again(stop))
             group.create_task(self._keep_house_again_and_again(stop, stopping))
+            group.create_task(self._reload_when_asked(stop, group))
             await self._look_again_and_again(look, stop, stopping)
         left_seconds = max(0.0, self._grace_ends_at - loop.time())
         async with asyncio.timeout(left_seconds + 5):
@@ -202,6 +240,7 @@ class Daemon:
                 raise
             except UnavailableError as error:
                 self.means.missed("start", error)
+                self.notifier.status(f"not ready: {error}")
                 await _sleep(stop, pause.after(error))
             else:
                 self.means.found("start")
@@ -222,6 +261,7 @@ class Daemon:
             outbox.wake_waiting(connection, self._lane_names, self.spool.clock.now())
             for poller in self.pollers:
                 poller.prepare(connection)
+            self._tell_budgets(connection)
         self.settler.scan()
 
     async def _look_again_and_again(
@@ -231,6 +271,7 @@ class Daemon:
         pause, clock, arrivals = _Pause(), self.spool.clock, self.pipeline.arrivals
         listed_at = clock.monotonic()
         while not stop.is_set():
+            self.notifier.alive()
             look.clear()
             listing = arrivals.listing_needed() or clock.monotonic() - listed_at >= self.sweep_seconds
             try:
@@ -239,14 +280,24 @@ class Daemon:
                 # What was in hand lies in spool/ still.
                 arrivals.missed_some()
                 self.means.missed("recording", error, alarm=isinstance(error, TooManyBadError))
-                await _sleep(stop, pause.after(error))
+                self.notifier.status(f"recording nothing: {error}")
+                await self._wait(stop, stop, pause.after(error))
                 continue
             if listing:
                 listed_at = clock.monotonic()
             self.means.found("recording")
             self.metrics.passed()
+            self.notifier.status("recording what arrives")
             pause = _Pause()
-            await _either(look, stop, self.sweep_seconds)
+            await self._wait(look, stop, self.sweep_seconds)
+
+    async def _wait(self, look: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
+        """Wait for a wake-up, for the end, or for the timer; tells meanwhile that the loop goes round."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while not (look.is_set() or stop.is_set()) and (left := ends_at - loop.time()) > 0:
+            self.notifier.alive()
+            await _either(look, stop, min(left, self.notifier.beat_seconds or left))
 
     async def _sweep_again_and_again(self, stop: asyncio.Event) -> None:
         """What need not be done at every wake-up, and holds up no arrival however long it takes."""
@@ -271,12 +322,40 @@ class Daemon:
             else:
                 self.means.found("housekeeping")
 
+    async def _reload_when_asked(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
+        """Take over new settings at every SIGHUP; when they are wrong, the work goes on with the old ones."""
+        while not stop.is_set():
+            await _either(self._reload_asked, stop, None)
+            if stop.is_set() or not self._reload_asked.is_set():
+                continue
+            self._reload_asked.clear()
+            self.notifier.reloading()
+            try:
+                begun = await self.reload(self)
+            except SettingsError as error:
+                # The message says what to do; a trace would hide it.
+                log.error("settings.refused", reason=str(error), in_effect="the old ones")  # noqa: TRY400
+            except Exception:
+                log.exception("settings.refused", in_effect="the old ones")
+            else:
+                self._have_threads(asyncio.get_running_loop())
+                for part in begun:
+                    group.create_task(part.run(stop))
+            finally:
+                self.notifier.ready()
+
     def _sweep(self) -> None:
         self.spool.make_day_folders()
         self.time.ask()
         with self.database.transaction() as connection:
             outbox.wake_ours(connection, self._lane_names)
+            self._tell_budgets(connection)
         self.settler.scan()
+
+    def _tell_budgets(self, connection: Connection) -> None:
+        for poller in self.asking_pollers:
+            if (standing := poller.standing(connection)) is not None:
+                self.metrics.budgeted(poller.provider_name, **standing._asdict())
 
 
 class _Pause:
@@ -326,7 +405,7 @@ async def _sleep(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
 
 
-async def _either(look: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
+async def _either(look: asyncio.Event, stop: asyncio.Event, seconds: float | None) -> None:
     """Wait for a wake-up, for the end, or for the timer."""
     waits = [asyncio.create_task(look.wait()), asyncio.create_task(stop.wait())]
     await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -87,6 +87,11 @@ class Lane:
         self._wake = asyncio.Event()
         self._working: dict[int, asyncio.Task[None]] = {}
         self._lease_unknown = False
+        self._bygone: set[int] = set()
+        """Of what is in hand: begun with other settings, so that it says nothing of our present key."""
+        self.is_ended = False
+        """Whether nothing more is to be taken."""
+        self._is_running = False
 
     def wake(self) -> None:
         """Something may be due."""
@@ -97,11 +102,31 @@ class Lane:
         """How much is done at once."""
         return self._settings.concurrency
 
+    @property
+    def in_hand(self) -> frozenset[asyncio.Task[None]]:
+        """What is being done."""
+        return frozenset(self._working.values())
+
+    def adopt(self, worker: Worker, breaker: Breaker, access: Access, settings: LaneSettings) -> bool:
+        """Do with these whatever is begun from now on; tells whether `run` has ended and must begin again."""
+        self._worker, self.breaker, self._access, self._settings = worker, breaker, access, settings
+        self._bygone = set(self._working)
+        # One that has not yet seen that it was to end just goes on.
+        self.is_ended = False
+        return not self._is_running
+
+    def end(self) -> None:
+        """Take nothing more; what is in hand goes on."""
+        self.is_ended = True
+        self._wake.set()
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Take and do what is due until told to stop; what is in hand then goes on, see `drain`."""
-        while not stop.is_set():
+        """Take and do what is due until told to stop or `end`; what is in hand then goes on, see `drain`."""
+        self._is_running = True
+        while not (stop.is_set() or self.is_ended):
             await self.take()
             await self._sleep(self._settings.look_seconds)
+        self._is_running = False
 
     async def take(self) -> int:
         """Begin what is due, as far as there is room; returns how much was begun."""
@@ -173,6 +198,7 @@ class Lane:
 
     def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
         self._working.pop(row_id, None)
+        self._bygone.discard(row_id)
         self._wake.set()
 
     async def _do(self, leased: Leased) -> None:
@@ -210,7 +236,7 @@ class Lane:
         except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
             return await self._judge(leased, error)
         else:
-            self._access.accepted(_part(leased))
+            self._key_accepted(leased)
             self._succeeded()
             log.info("delivery.done", **_fields(leased, self.name))
             if leased.task in (Task.FETCH, Task.DELIVER):
@@ -245,7 +271,7 @@ class Lane:
                 ending = await self._end(leased, reason, outbox.give_up, "delivery.failed")
             case NotReadyError():
                 # The peer answered, about this one document.
-                self._access.accepted(_part(leased))
+                self._key_accepted(leased)
                 self.breaker.abandoned()
                 ending = await self._retry_later(leased, reason, error.retry_after_seconds)
             case TransientError():
@@ -269,6 +295,10 @@ class Lane:
     async def _wait(self, leased: Leased, error: WaitingError) -> str:
         """Something has to be said or set first; where that is our key, it concerns everything alike."""
         reason = str(error)
+        if isinstance(error, AccessError) and leased.id in self._bygone:
+            # It was the key before, and nobody knows yet what they say to this one.
+            await self._give_back(leased, 0.0, f"{REFUSED}{reason}")
+            return "given_back"
         if isinstance(error, AccessError) and self._access.refused(error, _part(leased)):
             # Another one makes the next trial.
             await self._give_back(leased, self._access.wait_seconds(), f"{REFUSED}{reason}")
@@ -365,6 +395,10 @@ class Lane:
             log.debug("entry.settled_later", error=str(error), **_fields(leased, self.name))
 
     # Waiting
+
+    def _key_accepted(self, leased: Leased) -> None:
+        if leased.id not in self._bygone:
+            self._access.accepted(_part(leased))
 
     def _succeeded(self) -> None:
         if self.breaker.succeeded():

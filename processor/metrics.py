@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.registry import Collector
@@ -59,6 +59,17 @@ class ProcessorMetrics:
         """Whether another processor works on the spool, and this one waits."""
         self.passed_at = self.swept_at = time.monotonic()
         """When the last pass and the last sweep succeeded, the start until there is one."""
+        self._polled: frozenset[str] = frozenset()
+        self.follow(providers=providers, lanes=lanes)
+        for mode in ("read", "write"):
+            self._database_times.labels(mode)
+
+    def follow(self, *, providers: Iterable[str], lanes: Iterable[str], polled: Collection[str] = ()) -> None:
+        """These are in the settings from now on; what was counted of others stays.
+
+        One that is `polled` from now on counts as having answered, so that one which never answers is missed
+        in its time; of one that is not polled any more nothing is expected.
+        """
         for provider in providers:
             for outcome in Outcome:
                 self._events.labels(provider, outcome)
@@ -69,8 +80,13 @@ class ProcessorMetrics:
                 self._attempt_times.labels(lane, task)
                 for ending in ENDINGS:
                     self._attempts.labels(lane, task, ending)
-        for mode in ("read", "write"):
-            self._database_times.labels(mode)
+        now_polled = frozenset(polled)
+        for provider in now_polled - self._polled:
+            self.polled(provider)
+        for provider in self._polled - now_polled:
+            for gauge in (self._poll_success, self._poll_budget, self._poll_spent, self._poll_needed):
+                gauge.remove_by_labels({"provider": provider})
+        self._polled = now_polled
 
     def add(self, collector: Collector) -> None:
         """Have something asked at each scrape for figures of its own."""
@@ -142,6 +158,8 @@ class ProcessorMetrics:
         self._poll_spent.labels(provider).set(spent)
         if budget is not None:
             self._poll_budget.labels(provider).set(budget)
+        else:
+            self._poll_budget.remove_by_labels({"provider": provider})
 
     # Making
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, delete, exists, literal, or_, select, update
 from sqlalchemy.orm import aliased
 
+from processor.access import REFUSED
 from processor.leasing import NOT_LEASED, Leased, still_leased, unblock
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
 from shared.errors import LeaseLostError
@@ -135,7 +136,8 @@ def release_leases(connection: Connection, spool_id: str) -> None:
 
 
 def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) -> None:
-    """At start: what waits for a registration or for a setting is tried again.
+    """At start, and with new settings: what waits for a registration, a setting or a key that is accepted is
+    tried again.
 
     What is owed to a peer that is in no setting any more waits, with that reason, rather than being due for
     ever in a lane that does not exist. If another machine has that lane, it takes it back: see `wake_ours`.
@@ -144,6 +146,16 @@ def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) 
         update(OutboxRow)
         .where(OutboxRow.state == State.WAITING, OutboxRow.lane.in_(lanes))
         .values(state=State.DUE, next_attempt_at=now)
+    )
+    connection.execute(
+        update(OutboxRow)
+        .where(
+            OutboxRow.state == State.DUE,
+            OutboxRow.lane.in_(lanes),
+            OutboxRow.lease_until.is_(None),
+            OutboxRow.last_error.startswith(REFUSED, autoescape=True),
+        )
+        .values(next_attempt_at=now)
     )
     connection.execute(
         update(OutboxRow)

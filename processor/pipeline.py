@@ -56,8 +56,9 @@ class Pipeline:
     """Takes entries from `spool/` until there are none.
 
     Runs on one thread at a time. `keep_done` is whether finished files go to `done/` or are deleted.
-    `arrivals` are taken before a backlog. `on_owing` is called, on that thread, after each batch that left
-    something owed; `on_recorded` is told of each batch, by provider, once it is committed.
+    `arrivals` are taken before a backlog. On that thread, `on_owing` is called after each batch that left
+    something owed, and `on_batch` after each at all; `on_recorded` is told of each batch, by provider, once
+    it is committed.
     """
 
     spool: Spool
@@ -72,6 +73,7 @@ class Pipeline:
     arrivals: Arrivals = field(default_factory=Arrivals)
     on_owing: Callable[[], None] = lambda: None
     on_recorded: Callable[[Iterable[tuple[str, Recorded]]], None] = lambda _entries: None
+    on_batch: Callable[[], None] = lambda: None
     _bad_in_a_row: int = field(default=0, init=False)
     _complained: set[Entry] = field(default_factory=set, init=False)
 
@@ -87,6 +89,7 @@ class Pipeline:
             if stop.is_set():
                 break
             self._handle(batch, tally)
+            self.on_batch()
             if tally.owing:
                 self.on_owing()
         if tally.trouble is not None and not tally.recorded:

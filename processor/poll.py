@@ -16,7 +16,7 @@ from processor import polls
 from processor.access import REFUSED, Access
 from processor.booked import Sender
 from processor.breaker import Breaker
-from processor.budget import ask_every_seconds
+from processor.budget import Standing, ask_every_seconds, standing
 from processor.converse import converse
 from processor.means import Means
 from processor.polls import LeasedPoll
@@ -96,11 +96,20 @@ class Poller:
         self._on_answer = on_answer
         self._wake = asyncio.Event()
         self._working: dict[int, asyncio.Task[None]] = {}
-        limits = provider.limits
-        self._place_seconds = 0.0 if limits is None else limits.ask_interval_seconds
+        self._place_seconds = _place_seconds(provider)
         self._places_at = 0.0
         self._held_until: dict[int, float] = {}
         """Of what is in hand: until when nobody else may ask about it, on the monotonic clock."""
+        self._bygone: set[int] = set()
+        """Of what is in hand: begun with other settings, so that it says nothing of our present key."""
+        self.is_ended = False
+        """Whether nothing more is to be asked about."""
+        self._is_running = False
+
+    @property
+    def in_hand(self) -> frozenset[asyncio.Task[None]]:
+        """What is being asked about."""
+        return frozenset(self._working.values())
 
     @property
     def concurrency(self) -> int:
@@ -123,19 +132,44 @@ class Poller:
 
     def prepare(self, connection: Connection) -> None:
         """At the start: take over from the process before us, and have asked about what the settings say."""
-        now = self._clock.now()
         polls.release_leases(connection, self._spool_id)
+        self.keep(connection)
+
+    def standing(self, connection: Connection) -> Standing | None:
+        """How the provider's budget stands; None when nothing is known of a limit."""
+        return standing(connection, self._provider, self._clock.now())
+
+    def keep(self, connection: Connection) -> None:
+        """Have asked about what the settings say."""
+        now = self._clock.now()
         polls.keep(connection, self._provider.name, self._provider.standing_asks(), now)
         polls.keep_documents(connection, self._provider, now)
 
+    def adopt(self, other: Poller) -> bool:
+        """Ask as the other would from now on; tells whether `run` has ended and must begin again."""
+        self._provider, self._sender = other._provider, other._sender
+        self.breaker, self._access, self._settings = other.breaker, other._access, other._settings
+        self._place_seconds, self._places_at = other._place_seconds, 0.0
+        self._bygone = set(self._working)
+        self.is_ended = False
+        self._wake.set()
+        return not self._is_running
+
+    def end(self) -> None:
+        """Ask about nothing more; what is in hand goes on."""
+        self.is_ended = True
+        self._wake.set()
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Ask about what is due until told to stop; what is in hand then goes on, see `drain`."""
-        while not stop.is_set():
+        """Ask about what is due until told to stop or `end`; what is in hand then goes on, see `drain`."""
+        self._is_running = True
+        while not (stop.is_set() or self.is_ended):
             await self.take()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.look_seconds):
                     await self._wake.wait()
             self._wake.clear()
+        self._is_running = False
 
     async def take(self) -> int:
         """Begin to ask about what is due, as far as there is room; returns about how much."""
@@ -183,6 +217,7 @@ class Poller:
     def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
         self._working.pop(row_id, None)
         self._held_until.pop(row_id, None)
+        self._bygone.discard(row_id)
         self._wake.set()
 
     # One subject
@@ -206,7 +241,8 @@ class Poller:
                     self._place_seconds,
                 )
             else:
-                self._access.accepted(self._part(leased))
+                if leased.id not in self._bygone:
+                    self._access.accepted(self._part(leased))
                 self._works()
                 # What is spooled already is noted however long the database takes to come back.
                 await self._note(leased, lambda connection: self._finish(connection, leased, polled))
@@ -223,7 +259,7 @@ class Poller:
             self._means.found(self._part(leased))
 
     async def _ask(self, leased: LeasedPoll) -> Polled:
-        polled = await converse(self._provider.poll(leased.view), partial(self._send, leased))
+        polled = await converse(self._provider.poll(leased.view), partial(self._send, leased, self._sender))
         for found in polled.found:
             await self._spool_patiently(leased, found)
         return polled
@@ -241,7 +277,7 @@ class Poller:
             else:
                 return
 
-    async def _send(self, leased: LeasedPoll, request: Request) -> Answer:
+    async def _send(self, leased: LeasedPoll, sender: Sender, request: Request) -> Answer:
         """Send one request, unless this process hung, or could not renew its lease, for so long that another
         may be asking the same.
 
@@ -250,7 +286,7 @@ class Poller:
         """
         if self._clock.monotonic() >= self._held_until[leased.id]:
             raise LeaseLostError("the lease ran out before it was asked: whoever takes it next asks")
-        return await ask_and_skim(self._sender, request)
+        return await ask_and_skim(sender, request)
 
     def _held_from_now(self) -> float:
         return self._clock.monotonic() + self._settings.lease_seconds
@@ -281,7 +317,7 @@ class Poller:
                 await self._note(leased, lambda connection: polls.give_back(connection, leased))
             case AccessError():
                 self.breaker.abandoned()
-                if self._access.refused(error, self._part(leased)):
+                if leased.id in self._bygone or self._access.refused(error, self._part(leased)):
                     await self._give_back(leased, f"{REFUSED}{error}")
                 else:
                     log.error("poll.failed", reason=str(error), **self._fields(leased))
@@ -397,3 +433,8 @@ class Poller:
 
     def _fields(self, leased: LeasedPoll) -> dict[str, object]:
         return {"provider": self._provider.name, "poll": leased.id}
+
+
+def _place_seconds(provider: AnyProvider) -> float:
+    """How long a subject that was asked about may not be asked about again, whatever became of it."""
+    return 0.0 if provider.limits is None else provider.limits.ask_interval_seconds

@@ -93,7 +93,7 @@ class Judge:
     def _look_at_database(self) -> _Database:
         daemon = self._daemon
         now = daemon.spool.clock.now()
-        lanes = [lane.name for lane in daemon.lanes]
+        lanes = [lane.name for lane in daemon.served_lanes]
         with daemon.database.reading() as connection:
             return _Database(now, figures(connection, lanes, spool_id=daemon.spool_id, now=now))
 
@@ -126,11 +126,11 @@ class Judge:
         if spool is not None:
             yield Duty("spool", spool.value.oldest_seconds(Folder.SPOOL))
         if database is not None:
-            for lane in daemon.lanes:
+            for lane in daemon.served_lanes:
                 # A peer that is left alone is no fault of ours, and has an alarm of its own.
                 if not lane.breaker.is_open:
                     yield Duty(lane.name, database.value.overdue_seconds(lane.name))
-            for poller in daemon.pollers:
+            for poller in daemon.asking_pollers:
                 if not poller.is_left_alone:
                     yield Duty(poller.name, database.value.poll_overdue_seconds(poller.provider_name))
 
@@ -182,8 +182,8 @@ class DaemonCollector(Collector):
         yield build_info("processor")
         yield figure(catalogue.AVAILABLE, float(daemon.means.are_there))
         yield figure(catalogue.LATENESS, judge.oldest().late_seconds)
-        left_alone = {(lane.name,): float(lane.breaker.is_open) for lane in daemon.lanes}
-        left_alone |= {(poller.name,): float(poller.is_left_alone) for poller in daemon.pollers}
+        left_alone = {(lane.name,): float(lane.breaker.is_open) for lane in daemon.served_lanes}
+        left_alone |= {(poller.name,): float(poller.is_left_alone) for poller in daemon.asking_pollers}
         yield family_of(catalogue.BREAKER_OPEN, left_alone)
         yield from self._spool()
         yield from self._database()
@@ -207,11 +207,11 @@ class DaemonCollector(Collector):
         yield figure(catalogue.DATABASE_UP, float(self._judge.is_database_up()))
         if found is None:
             return
-        lanes = {lane.name for lane in self._daemon.lanes}
+        lanes = {lane.name for lane in self._daemon.served_lanes}
         yield family_of(catalogue.DELIVERIES, found.value.figures.owed)
         yield family_of(
             catalogue.OVERDUE,
-            {(lane.name,): found.value.overdue_seconds(lane.name) for lane in self._daemon.lanes},
+            {(lane.name,): found.value.overdue_seconds(lane.name) for lane in self._daemon.served_lanes},
         )
         yield family_of(
             catalogue.LAST_RECEIVED,

@@ -32,7 +32,8 @@ class Settler:
         self._spool = spool
         self._spool_id = spool_id
         self._database = database
-        self._keep_done = keep_done
+        self.keep_done = keep_done
+        """Whether finished files go to `done/` or are deleted."""
         self._moving = threading.Lock()
 
     def settle_event(self, event_fk: int) -> None:
@@ -105,7 +106,7 @@ class Settler:
             log.warning("entry.quarantined", receipt=receipt_id, reason=reason["reason"])
         else:
             if folder not in (None, Folder.DONE):
-                finish_file(self._spool, entry, folder, keep=self._keep_done)
+                finish_file(self._spool, entry, folder, keep=self.keep_done)
             log.info("entry.settled", receipt=receipt_id)
         return self._mark_settled(receipt_id, needs_person(states))
 

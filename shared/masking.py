@@ -25,18 +25,26 @@ _PERSONAL = re.compile(
 class _Secrets:
     """The secrets of this process' settings."""
 
+    words: frozenset[str] = frozenset()
     pattern: re.Pattern[str] | None = None
 
 
 def learn_secrets(secrets: Iterable[str]) -> None:
-    """From now on blot these out too, as they are and as Basic authentication writes them.
+    """From now on blot these out, as they are and as Basic authentication writes them.
 
     For a whole process, as the set-up of its log is: whatever writes a text should know all of them.
     """
+    _Secrets.words = frozenset()
+    learn_more_secrets(secrets)
+
+
+def learn_more_secrets(secrets: Iterable[str]) -> None:
+    """From now on blot these out as well: with new settings, while what began with the old ones goes on."""
     words = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
     words |= {base64.b64encode(word.encode("utf-8", "surrogatepass")).decode() for word in words}
+    _Secrets.words |= words
     # The longest first, since one may begin with another.
-    ordered = sorted(words, key=len, reverse=True)
+    ordered = sorted(_Secrets.words, key=len, reverse=True)
     _Secrets.pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
 

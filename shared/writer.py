@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 from shared.commit import GroupCommit, NewFile, remove_leftovers
@@ -34,6 +35,7 @@ class SpoolWriter:
         self._durable = durable
         self._on_group = on_group
         self._orders: list[Order] = []
+        self._echoes: list[Callable[[], object]] = []
         self._wake = threading.Condition()
         self._closing = False
         self._way = RightOfWay()
@@ -87,6 +89,15 @@ class SpoolWriter:
             self._orders.append((files, tell))
             self._wake.notify()
 
+    async def echo(self) -> None:
+        """Return when the writer's thread comes by between two groups: a sign that it works."""
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+        with self._wake:
+            self._echoes.append(partial(loop.call_soon_threadsafe, heard.set))
+            self._wake.notify()
+        await heard.wait()
+
     # On the writer's thread
 
     def _run(self) -> None:
@@ -106,10 +117,19 @@ class SpoolWriter:
     def _take(self) -> list[Order]:
         """Everything handed over so far, at least one; empty when it is time to stop."""
         with self._wake:
+            self._answer_echoes()
             while not self._orders and not self._closing:
                 self._wake.wait()
+                self._answer_echoes()
             orders, self._orders = self._orders, []
             return orders
+
+    def _answer_echoes(self) -> None:
+        echoes, self._echoes = self._echoes, []
+        for answer in echoes:
+            # Whoever asked may be gone together with its event loop.
+            with contextlib.suppress(RuntimeError):
+                answer()
 
 
 class _Desk:

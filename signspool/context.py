@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,8 +52,12 @@ def config_of(context: typer.Context, config: Path | None) -> Path | None:
     return config if config is not None else context.meta.get(_CONFIG)
 
 
-def settings_of(context: typer.Context, config: Path | None, **overrides: Any) -> Settings:
+def settings_of(
+    context: typer.Context, config: Path | None, *, without: Collection[str] = (), **overrides: Any
+) -> Settings:
     """The settings, with what the command line says; dots of a key are written as two underscores.
+
+    Sections in `without` are not looked at.
 
     Raises:
         SettingsError: something is wrong with them.
@@ -61,7 +65,7 @@ def settings_of(context: typer.Context, config: Path | None, **overrides: Any) -
     from shared.settings import load_settings  # noqa: PLC0415  (slow to import, and `--help` needs none)
 
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return load_settings(config_of(context, config), overrides=dotted)
+    return load_settings(config_of(context, config), overrides=dotted, without=without)
 
 
 def spool_of(settings: Settings) -> Spool:

@@ -205,7 +205,7 @@ def refetch_deliveries(
     A fetched file lies on one machine, and only that one delivers it. This fetches the files of undone
     deliveries from the provider once more, on whichever machine comes first. What is held stays held.
 
-    Example: signspool deliveries refetch --spool 1f0e6a52-6c1f-4c55-9d0e-5a0f0f7f6f11 --dry-run
+    Example: signspool deliveries refetch 7 --dry-run
     """
     from processor.agreed import agreed_now  # noqa: PLC0415
     from processor.deliveries import Wanted, undelivered_by_spool  # noqa: PLC0415

@@ -156,7 +156,7 @@ def _clock(spool: Spool) -> Iterator[Finding]:
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:
-    from processor.assemble import outside_of  # noqa: PLC0415
+    from processor.outsides import outside_of  # noqa: PLC0415
 
     providers = build_providers(settings)
     if not providers:

@@ -51,8 +51,8 @@ def send_documents(settings: Settings, wish: Wish, *, again: bool = False) -> Se
         HeldError: it may have been sent, and nobody knows.
         SignspoolError: it was not sent.
     """
-    from processor.assemble import outside_of  # noqa: PLC0415  (SQLAlchemy and httpx are slow to import)
     from processor.booked import booked  # noqa: PLC0415
+    from processor.outsides import outside_of  # noqa: PLC0415  (SQLAlchemy and httpx are slow to import)
     from processor.sending import Dispatch  # noqa: PLC0415
     from shared.clock import Clock  # noqa: PLC0415
 
@@ -156,9 +156,9 @@ def cancel_document(settings: Settings, provider_name: str, document_id: str) ->
         SignspoolError: it did not work.
     """
     from processor import documents, polls  # noqa: PLC0415
-    from processor.assemble import outside_of  # noqa: PLC0415
     from processor.booked import booked  # noqa: PLC0415
     from processor.converse import ask_in_memory, converse  # noqa: PLC0415
+    from processor.outsides import outside_of  # noqa: PLC0415
     from shared.clock import Clock, utc_now  # noqa: PLC0415
     from shared.providers._base import DocumentView  # noqa: PLC0415
 

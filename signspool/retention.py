@@ -42,15 +42,15 @@ def retention(
 
     Example: signspool retention --dry-run
     """
-    from processor import assemble  # noqa: PLC0415
+    from processor import parts  # noqa: PLC0415
     from shared import logs  # noqa: PLC0415
 
     settings = settings_of(context, config)
     logs.configure(settings.log.format, settings.log.level)
     spool = spool_of(settings)
     with database_of(settings) as database:
-        keeping = assemble.housekeeping(settings, spool, database)
-        over = assemble.retention(settings, spool).expired()
+        keeping = parts.housekeeping(settings, spool, database)
+        over = parts.retention(settings, spool).expired()
         documents = keeping.history.over()
         shown = _shown(spool, over, documents)
         if not as_json:

@@ -68,7 +68,7 @@ def send_command(
 
     The address of the signing page, if there is one, is printed once and kept nowhere: who has it can sign.
 
-    Example: signspool documents send --provider NAME contract.pdf --reference 2026-77 --json
+    Example: signspool documents send --provider NAME contract.pdf --json
     """
     from signspool.outgoing import Wish, check_wish, provider_of, read_order, send_documents  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,18 +46,17 @@ def api(
 
     Example: signspool api --workers 2 --port 8080
     """
-    settings = settings_of(context, config, api__host=host, api__port=port)
-    from callback_api.server import run  # noqa: PLC0415  (only this command needs the door)
+    from callback_api.server import NOT_THE_DOORS, run  # noqa: PLC0415  (only this command needs the door)
     from shared import logs  # noqa: PLC0415  (the tiers alone log)
     from shared.settings import secret_values  # noqa: PLC0415
     from shared.settings.layers import CONFIG_VARIABLE, PREFIX  # noqa: PLC0415
 
+    settings = settings_of(context, config, without=NOT_THE_DOORS, api__host=host, api__port=port)
     logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
-    if (named := config_of(context, config)) is not None:
-        # Workers are processes of their own, and read the settings again.
-        os.environ[CONFIG_VARIABLE] = str(named)
-    os.environ[f"{PREFIX}API__HOST"] = settings.api.host
-    os.environ[f"{PREFIX}API__PORT"] = str(settings.api.port)
+    # Workers are processes of their own that read the settings again, as everybody does at a reload.
+    named = config_of(context, config)
+    given = {CONFIG_VARIABLE: named, f"{PREFIX}API__HOST": host, f"{PREFIX}API__PORT": port}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     run(settings, workers=workers, fd=fd)
 
 
@@ -79,7 +79,7 @@ def processor(
 
     logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     if not once:
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, lambda: settings_of(context, config)))
         return
     tally, owed = asyncio.run(_run_once(settings))
     done = {"recorded": tally.recorded, "quarantined": tally.quarantined, "left": tally.skipped, "owed": owed}
@@ -93,11 +93,16 @@ def processor(
     )
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     from processor.assemble import daemon  # noqa: PLC0415
     from processor.private import private_address  # noqa: PLC0415
+    from shared.notify import Notifier  # noqa: PLC0415
 
-    async with daemon(settings) as running, private_address(running, settings):
+    notifier = Notifier.from_environment()
+    async with (
+        daemon(settings, notifier=notifier, read_settings=read_settings) as running,
+        private_address(running, settings),
+    ):
         await running.run()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,7 @@ from simulator.world import World
 from tests.conftest import make_database
 from tests.mortal import Mortal
 from tests.nursery import Nursery
+from tests.nursery import Process as Forked
 from tests.steps import Point
 
 SETTINGS = """
@@ -223,6 +225,57 @@ def test_a_revoked_key_is_one_alarm_and_all_goes_on_when_it_is_right_again(build
         assert asking.archived(process) == digests(process)
     log = installation.log("processor")
     assert (log.count("provider.refuses_us"), log.count("provider.accepts_us")) == (1, 1)
+
+
+def test_other_settings_begin_mend_and_end_the_asking_while_the_processor_runs(build: Build) -> None:
+    """A corrected key counts at once, however long its refusal would have kept everything waiting."""
+    asking = build("sqlite", settings=OFTEN)
+    arqsign, installation = asking.arqsign, asking.installation
+    right = installation.config.read_text().replace('breaker_pause = "200ms"', 'breaker_pause = "1h"')
+    wrong = right.replace(arqsign.app_key, "99999999-2222-4333-8444-555555555555")
+    without = right[: right.index("[providers.arqsign]")]
+    one, other = asking.send(), asking.send()
+    arqsign.conclude(one.id)
+    # Between the word and the files of the first one, so that a fetch is refused as well.
+    installation.config.write_text(right)
+    installation.die_at("processor", Point("processor.work", "Worker._fetch", "enter", 1))
+    installation.config.write_text(without)
+    process = installation.bear("processor")
+    try:
+        installation.wait(lambda: installation.log("processor").count("processor.started") == 2, "the start")
+        _reload(installation, process, wrong)
+        installation.wait(
+            lambda: installation.log("processor").count("provider.refuses_us") == 1, "the alarm"
+        )
+        asked = len(asking.calls(other))
+        _reload(installation, process, right)
+        asking.until(one, "completed")
+        assert asking.archived(one) == digests(one)
+        installation.wait(lambda: len(asking.calls(other)) > asked, "the other to be asked about")
+
+        _reload(installation, process, without)
+        asked = len(asking.calls(other))
+        arqsign.conclude(other.id)
+        asking.due_now(other)
+        # All that is due is looked for more often than anything is recorded.
+        installation.start("api")
+        assert installation.post("ssign", {"envelopeId": 7, "action": "EXPIRED"}).status_code == 200
+        installation.wait(lambda: installation.knows("ssign", "7"), "a callback to be recorded")
+        assert len(asking.calls(other)) == asked
+        _reload(installation, process, right)
+        asking.until(other, "completed")
+        assert asking.archived(other) == digests(other)
+        assert process.is_running()
+    finally:
+        process.kill()
+
+
+def _reload(installation: Mortal, process: Forked, settings: str) -> None:
+    word = '"settings.reloaded"'
+    count = installation.log("processor").count(word)
+    installation.config.write_text(settings)
+    process.signal(signal.SIGHUP)
+    installation.wait(lambda: installation.log("processor").count(word) > count, "the other settings")
 
 
 def test_calls_that_are_used_up_are_waited_for(build: Build) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.settings.changes import changes
 from shared.settings.hidden import secret_values
 from shared.settings.load import load_settings
 from shared.settings.model import Settings, build_providers
@@ -25,6 +26,7 @@ __all__ = [
     "Settings",
     "SpoolSettings",
     "build_providers",
+    "changes",
     "load_settings",
     "secret_values",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ def _folded(key: str) -> str:
 def from_credentials(environ: Mapping[str, str], sections: Iterable[str]) -> list[Given]:
     """The secrets that systemd hands over: files named by the dotted key.
 
-    A credential whose name begins with no section of ours is for somebody else. The value is the path.
+    Those of a folder that was given to LoadCredential= have its id and an underscore before the key. A
+    credential that names no section of ours is for somebody else. The value is the path.
 
     Raises:
         SettingsError: the folder cannot be read.
@@ -133,14 +135,18 @@ def from_credentials(environ: Mapping[str, str], sections: Iterable[str]) -> lis
     directory = environ.get(_CREDENTIALS_VARIABLE)
     if not directory:
         return []
-    prefixes = tuple(f"{section}." for section in sections)
+    ours = re.compile(rf"(?:[^.]*_)?((?:{'|'.join(sections)})\..+)")
     try:
-        files = sorted(path for path in Path(directory).iterdir() if path.name.startswith(prefixes))
+        files = sorted(Path(directory).iterdir())
     except OSError as error:
         raise SettingsError(
             f"{_CREDENTIALS_VARIABLE} {directory}: cannot be read: {error.strerror}"
         ) from None
-    return [Given(tuple(path.name.split(".")), str(path), f"credential {path.name}") for path in files]
+    return [
+        Given(tuple(name[1].split(".")), str(path), f"credential {path.name}")
+        for path in files
+        if (name := ours.fullmatch(path.name))
+    ]
 
 
 def from_overrides(overrides: Mapping[str, Any]) -> list[Given]:

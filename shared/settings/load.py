@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ def load_settings(
     *,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
+    without: Collection[str] = (),
 ) -> Settings:
     """Read the settings.
 
     The file is `config`, else the one that SIGNSPOOL_CONFIG names, else `./signspool.toml`, else
     `/etc/signspool/signspool.toml`, else none. A value in `overrides` (nested, or with dotted keys; None
-    is not given) wins over the environment, that over systemd credentials, those over the file.
+    is not given) wins over the environment, that over systemd credentials, those over the file. Sections in
+    `without` are not looked at, as by a tier that has no business with them and lacks their secrets.
 
     Raises:
         SettingsError: something is wrong; the text has one problem a line.
@@ -46,6 +48,10 @@ def load_settings(
     called = layers.from_overrides(overrides or {})
     variables = layers.from_environment(environ, [*named, *credentials, *called])
     # From the strongest to the weakest.
+    called, variables, credentials, named = (
+        [given for given in layer if given.path[0] not in without]
+        for layer in (called, variables, credentials, named)
+    )
     reader.note_kinds([*called, *variables, *credentials, *named])
     reader.add(called)
     reader.add(variables)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callback_api.metrics import (
@@ -205,6 +206,30 @@ def _workers(port: int) -> float:
         return 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_goes_on_counting_and_shows_the_providers_of_now(tmp_path: Path, workers: int) -> None:
+    settings, port = served(tmp_path)
+    with running(tmp_path / "signspool.toml", workers=workers) as door:
+        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == workers, "the workers")
+        post(door)
+        post(door)
+        assert ("signspool_callbacks_total", "accepted", "certisign") not in samples(scrape(port).text)
+        config = tmp_path / "signspool.toml"
+        more = '[providers.certisign]\nsecret = "an-invented-one"\n'
+        config.write_text(config.read_text().replace("[providers.ssign]", f"{more}[providers.ssign]"))
+        door.process.send_signal(signal.SIGHUP)
+        wait(
+            lambda: sum(line["event"] == "settings.reloaded" for line in door.log_lines()) == workers,
+            "the other settings",
+        )
+        post(door)
+        found = samples(scrape(port).text)
+        assert found["signspool_callbacks_total", "accepted", "ssign"] == 3
+        assert found["signspool_callbacks_total", "accepted", "certisign"] == 0
+        assert found["signspool_spool_min_free_bytes",] == settings.spool.min_free
+        wait(lambda: samples(scrape(port).text)["signspool_door_workers",] == workers, "the same workers")
+
+
 def _children(pid: int) -> list[int]:
     """The worker processes of a door."""
     found = []
@@ -244,7 +269,7 @@ def test_a_worker_whose_loop_has_stopped_is_not_alive(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     board = new_board()
     assert living(board) == []
-    with in_process(settings, board=board) as door:
+    with in_process(settings, counts=DoorCounts(board)) as door:
         assert len(living(board)) == 1
         assert door.ask().status_code == 200
     assert living(board) == []

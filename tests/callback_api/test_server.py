@@ -357,7 +357,7 @@ def test_a_worker_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     make_settings(tmp_path)
     config = make_config(tmp_path, providers="[providers.ssign]\n")
     done = subprocess.run(
-        [sys.executable, "-c", "from callback_api.app import create_app_from_environment as make; make()"],
+        [sys.executable, "-c", "from callback_api.server import worker_app; worker_app()"],
         cwd=REPOSITORY,
         env={**os.environ, "SIGNSPOOL_CONFIG": str(config)},
         capture_output=True,

@@ -141,7 +141,7 @@ class Office:
         with self.workshop.database.transaction() as connection:
             polls.begin(connection, NAME, asks, self.workshop.clock.now())
 
-    def poller(self, **changes: Any) -> Poller:
+    def poller(self, *, access: Access | None = None, **changes: Any) -> Poller:
         """A poller as a new process would have it."""
         workshop = self.workshop
         return Poller(
@@ -153,7 +153,7 @@ class Office:
             database=workshop.database,
             spool_id=workshop.spool_id,
             breaker=Breaker(failures=3, pause_seconds=30, monotonic=workshop.time.seconds),
-            access=Access(NAME, pause_seconds=30, monotonic=workshop.time.seconds),
+            access=access or Access(NAME, pause_seconds=30, monotonic=workshop.time.seconds),
             means=Means(),
             settings=PollSettings(4, 1.0, 60.0, 30.0, 3600.0, away_pause_seconds=0.001),
             clock=workshop.clock,

@@ -18,7 +18,7 @@ import structlog
 from processor import documents
 from processor.agreed import AgreedTime
 from processor.arrivals import Arrivals
-from processor.daemon import Daemon
+from processor.daemon import Daemon, single_instance
 from processor.daylists import DayLists
 from processor.history import History
 from processor.housekeeping import Housekeeping
@@ -28,6 +28,7 @@ from processor.reading import ReadEntry, Reader
 from processor.retention import Retention
 from processor.settle import Settler
 from shared.errors import DatabaseUnavailableError
+from shared.notify import Notifier
 from shared.spool import Entry, Folder, Spool
 from shared.writer import SpoolWriter
 from tests.processor.conftest import Workshop
@@ -194,3 +195,106 @@ async def test_a_database_that_is_away_is_told_once_each_way_and_charges_nobody(
         await until(lambda: any(line["event"] == "processor.available" for line in lines))
     told = [line["event"] for line in lines if "available" in line["event"]]
     assert told == ["processor.unavailable", "processor.available"]
+
+
+class Told(Notifier):
+    """Keeps what it is told instead of sending it."""
+
+    def __init__(self, watchdog_seconds: float | None = None) -> None:
+        super().__init__("/somewhere", watchdog_seconds=watchdog_seconds)
+        self.words: list[str] = []
+
+    def _send(self, words: str, patience_seconds: float = 0.0) -> None:
+        self.words.append(words)
+
+    def beats(self) -> int:
+        return self.words.count("WATCHDOG=1")
+
+
+async def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(workshop: Workshop) -> None:
+    told = Told()
+    async with running(make_daemon(workshop, notifier=told)):
+        await until(lambda: "STATUS=recording what arrives" in told.words)
+        assert told.words[0] == "READY=1"
+    assert told.words[-1] == "STOPPING=1"
+
+
+async def test_it_is_not_ready_as_long_as_the_database_is_away(workshop: Workshop) -> None:
+    """The status says what it waits for."""
+    told, away = Told(), True
+
+    class Away(Settler):
+        def scan(self) -> int:
+            if away:
+                raise DatabaseUnavailableError("the database is away")
+            return 0
+
+    settler = Away(workshop.spool, workshop.spool_id, workshop.database, keep_done=True)
+    daemon = make_daemon(workshop, notifier=told, settler=settler)
+    with structlog.testing.capture_logs():
+        task = asyncio.create_task(daemon.run())
+        await until(lambda: "STATUS=not ready: the database is away" in told.words)
+        assert "READY=1" not in told.words
+        away = False
+        await until(lambda: "READY=1" in told.words)
+        signal.raise_signal(signal.SIGTERM)
+        await task
+
+
+async def test_one_that_stands_by_is_ready_and_alive(workshop: Workshop) -> None:
+    told = Told(watchdog_seconds=0.3)
+    with single_instance(workshop.spool.root) as alone, structlog.testing.capture_logs():
+        assert alone
+        task = asyncio.create_task(make_daemon(workshop, notifier=told).run())
+        await until(lambda: told.beats() > 1)
+        assert told.words[:2] == ["STATUS=standing by: another processor works on this spool", "READY=1"]
+        signal.raise_signal(signal.SIGTERM)
+        await task
+
+
+async def test_it_gives_signs_of_life_while_nothing_arrives(workshop: Workshop) -> None:
+    """However long it is until the next sweep."""
+    told = Told(watchdog_seconds=0.3)
+    async with running(make_daemon(workshop, notifier=told)):
+        await until(lambda: told.beats() > 3)
+
+
+async def test_a_pass_that_hangs_ends_the_signs_of_life(workshop: Workshop) -> None:
+    """Although the event loop, the watcher and the lanes go on."""
+    told, hangs, may_go_on = Told(watchdog_seconds=0.1), threading.Event(), threading.Event()
+
+    class Hanging(Reader):
+        def read(self, entry: Entry) -> ReadEntry:
+            hangs.set()
+            may_go_on.wait(DEADLINE_SECONDS)
+            return super().read(entry)
+
+    daemon = make_daemon(workshop, notifier=told)
+    daemon.pipeline.reader = Hanging(workshop.spool, {"ssign": workshop.provider("ssign")})
+    async with running(daemon):
+        arrive(workshop, 1)
+        await until(hangs.is_set)
+        beats = told.beats()
+        await asyncio.sleep(0.4)
+        assert told.beats() == beats
+        may_go_on.set()
+        await until(lambda: told.beats() > beats)
+
+
+async def test_each_batch_of_a_backlog_is_a_sign_of_life(workshop: Workshop) -> None:
+    """A pass over a million entries takes longer than anybody waits."""
+    told = Told(watchdog_seconds=1e-6)
+    for number in range(6):
+        workshop.put({"envelopeId": number, "action": "EXPIRED"})
+    daemon = make_daemon(workshop, notifier=told, pipeline=workshop.pipeline(batch_size=2))
+    seen: list[int] = []
+
+    class Counting(Reader):
+        def read(self, entry: Entry) -> ReadEntry:
+            seen.append(told.beats())
+            return super().read(entry)
+
+    daemon.pipeline.reader = Counting(workshop.spool, {"ssign": workshop.provider("ssign")})
+    async with running(daemon):
+        await until(lambda: is_known(workshop, "5"))
+    assert seen[0] < seen[2] < seen[4]

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from processor.metrics import ENDINGS, ProcessorMetrics
 from processor.outside import Outside
+from shared.db.models import Task
 from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError, NoAnswerError, PermanentError, TransientError
 from shared.events import DocumentStatus, Outcome
@@ -195,3 +196,18 @@ def test_a_provider_without_a_limit_has_no_budget() -> None:
     assert values(registry, "signspool_poll_budget_requests") == {("two",): 30}
     assert values(registry, "signspool_poll_needed_requests") == {("one",): 12, ("two",): 40}
     assert values(registry, "signspool_poll_spent_requests") == {("one",): 3, ("two",): 5}
+
+
+def test_other_settings_bring_series_and_keep_what_was_counted() -> None:
+    """Of a provider that is polled no more nothing is expected, so its last answer never grows old."""
+    metrics = ProcessorMetrics(["one"], ["provider:one"])
+    metrics.follow(providers=["one"], lanes=["provider:one"], polled=["one"])
+    metrics.attempted("provider:one", Task.FETCH, "done")
+    metrics.budgeted("one", needed=40, budget=30, spent=5)
+    metrics.follow(providers=["two"], lanes=["provider:two"], polled=["two"])
+    counted = values(metrics.registry, "signspool_delivery_attempts_total")
+    assert counted == {("provider:one", "done", "fetch"): 1}
+    labels = {"lane": "provider:two", "outcome": "done", "task": "fetch"}
+    assert metrics.registry.get_sample_value("signspool_delivery_attempts_total", labels) == 0
+    assert values(metrics.registry, "signspool_poll_last_success_timestamp_seconds").keys() == {("two",)}
+    assert values(metrics.registry, "signspool_poll_budget_requests") == {}

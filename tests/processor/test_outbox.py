@@ -403,3 +403,24 @@ def test_registering_the_same_again_fetches_nothing(yard: Yard) -> None:
     assert workshop.register("155", {"file_ids": "901"}) == "unchanged"
     yard.work()
     assert yard.peer.asked == ["901"]
+
+
+def test_a_lane_that_was_ended_and_is_wanted_again_runs_once(yard: Yard) -> None:
+    """Twice it would do more at once than it may. One that has not yet seen its end just goes on."""
+    lane = yard.lanes[0]
+    breaker, settings = lane.breaker, lane._settings
+
+    async def live() -> list[bool]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(lane.run(stop))
+        await asyncio.sleep(0)
+        lane.end()
+        at_once = lane.adopt(yard.worker, breaker, lane._access, settings)
+        lane.end()
+        await running
+        afterwards = lane.adopt(yard.worker, breaker, lane._access, settings)
+        stop.set()
+        await lane.run(stop)
+        return [at_once, afterwards]
+
+    assert yard._runner.run(live()) == [False, True]

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from processor import polls
+from processor.budget import Standing
 from processor.poll import Poller
 from shared.db.models import CallRow, PollRow
 from shared.errors import NoAnswerError, NotSentError, OverQuotaError, PermanentError, TransientError
@@ -227,3 +228,18 @@ def test_what_is_asked_no_more_is_not_taken_up_again_by_its_own_last_word(
     office.record()
     assert office.workshop.show("s1", NAME)["status"] == status
     assert office.row("s1")["next_at"] is None
+
+
+def test_the_figures_of_the_budget_are_those_of_the_present_window(office: Office) -> None:
+    """Without a limit that is known there are none."""
+    office.begin(*(Ask(f"s{number}") for number in range(48)))
+    office.desk.answers = {f"s{number}": "PENDING" for number in range(48)}
+    poller = office.poller()
+    office.ask(poller)
+    with office.workshop.database.reading() as connection:
+        # Each is wanted once a day, so two an hour.
+        assert poller.standing(connection) == Standing(needed=2, budget=5, spent=4)
+        office.provider.account = Limits()
+        assert poller.standing(connection) == Standing(needed=48, budget=None, spent=0)
+        office.provider.account = None
+        assert poller.standing(connection) is None

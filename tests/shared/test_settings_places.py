@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.errors import SettingsError
+from shared.settings import load_settings
 from shared.settings.destinations import FolderSettings
 from tests.shared.loading import SECRET, load, only_problem, problems
 
@@ -170,6 +172,28 @@ class TestSecrets:
         settings = load("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
         assert settings.providers["ssign"].model_dump()["token"].get_secret_value() == SECRET
         assert settings.database_url.password == SECRET
+
+    def test_credentials_of_a_folder_carry_its_id_before_the_key(self, tmp_path: Path) -> None:
+        """As LoadCredential=door:/a/folder names them."""
+        (tmp_path / "door_providers.ssign.secret").write_text("of-a-folder\n")
+        (tmp_path / "other_something.key").write_text("for somebody else")
+        settings = load("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+        assert settings.providers["ssign"].model_dump()["secret"].get_secret_value() == "of-a-folder"
+
+    def test_the_same_secret_given_twice_as_a_credential_is_an_error(self, tmp_path: Path) -> None:
+        for name in ("providers.ssign.secret", "door_providers.ssign.secret"):
+            (tmp_path / name).write_text("a-secret")
+        problem = only_problem("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+        assert "gives providers.ssign.secret too: drop one of them" in problem
+
+    def test_sections_that_a_tier_has_no_business_with_need_no_secret(self, tmp_path: Path) -> None:
+        path = tmp_path / "signspool.toml"
+        path.write_text('[destinations.dms]\nkind = "smartshare"\n[database.mirror]\n[processor]\nbad = 1\n')
+        without = ("database", "destinations", "processor")
+        settings = load_settings(path, environ={"SIGNSPOOL_DATABASE__BAD": "1"}, without=without)
+        assert not settings.destinations
+        with pytest.raises(SettingsError):
+            load_settings(path, environ={})
 
     def test_a_credential_must_be_a_known_secret(self, tmp_path: Path) -> None:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}

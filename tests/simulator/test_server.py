@@ -142,6 +142,6 @@ def test_the_printed_commands_work_as_printed(foreground: tuple[subprocess.Popen
         door.shutdown()
     assert outputs[:2] == ['{"id":9001}', '{"envelopeId":155}']
     assert Door.bodies == [b'{"envelopeId":155,"action":"COMPLETED"}']
-    assert '"times":3' in outputs[3]
-    assert "hmac: " in outputs[5].lower()
-    assert json.loads(outputs[5].split("\n\n")[1])["idProcesso"] == json.loads(outputs[4])["idProcesso"]
+    assert "hmac: " in outputs[4].lower()
+    assert json.loads(outputs[4].split("\n\n")[1])["idProcesso"] == json.loads(outputs[3])["idProcesso"]
+    assert '"times":3' in outputs[5]

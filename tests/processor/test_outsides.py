@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from processor.assemble import outside_of
+from processor.outsides import outside_of
 from shared.errors import NotSentError
 from shared.settings import Settings
 from tests.providers.conftest import make_provider

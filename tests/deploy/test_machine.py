@@ -1,0 +1,331 @@
+"""A Debian that is booted: installed by the documented commands, then led through what a year brings.
+
+The tests are one story and run in this order; each needs those before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.ingredients import SWITCH, NotToBeHadError, why_no_machine
+from tests.deploy.machine import Machine, booted
+from tests.deploy.pages import commands
+
+PREVIOUS, CURRENT = "0.0.9", "0.1.0"
+URL = "http://127.0.0.1:8080/api/callback?provider=ssign"
+API, PROCESSOR = "signspool-api", "signspool-processor"
+SPOOL = "/var/lib/signspool"
+SECRET_FILE = "/etc/signspool/credentials/door/providers.ssign.secret"
+SENDERS = 8
+
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not os.environ.get(SWITCH), reason="boots a machine: make test-deploy"),
+]
+
+HANG = """
+# Hangs whoever lists the spool, once /run/hang is there: the place where the processor's loop looks.
+import os, sys, time
+
+def hang(event, arguments):
+    if event == "os.scandir" and "/spool/" in str(arguments[0]) and os.path.exists("/run/hang"):
+        time.sleep(10_000)
+
+sys.addaudithook(hang)
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if reason := why_no_machine():
+        pytest.skip(f"no machine was booted: {reason}")
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(booted(tmp_path_factory.mktemp("machine")))
+        except NotToBeHadError as error:
+            pytest.skip(f"no machine was booted: {error}")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def failed_before(request: pytest.FixtureRequest) -> int:
+    return request.session.testsfailed
+
+
+@pytest.fixture(autouse=True)
+def the_story_goes_on(request: pytest.FixtureRequest, failed_before: int) -> None:
+    if request.session.testsfailed > failed_before:
+        pytest.skip("a test before it failed, and this one needs what that leaves")
+
+
+@dataclass
+class Load:
+    """What became of the callbacks that were sent while something else went on."""
+
+    done: list[str]
+    failed: list[str]
+    longest_seconds: float
+
+
+@contextlib.contextmanager
+def under_load(machine: Machine) -> Iterator[Load]:
+    """Send callbacks without a pause inside the block, on connections that are kept and on new ones."""
+    secret = (machine.root / SECRET_FILE.lstrip("/")).read_text().strip()
+    sending = subprocess.Popen(
+        machine.beside(sys.executable, str(Path(__file__).with_name("load.py")), URL, secret, str(SENDERS)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    load = Load([], [], 0.0)
+    try:
+        # Something has to be on its way before anything is done to the services.
+        count = len(stored(machine))
+        machine.wait(lambda: len(stored(machine)) > count + SENDERS, "the first callbacks")
+        yield load
+        count = len(stored(machine))
+        machine.wait(lambda: len(stored(machine)) > count + SENDERS, "callbacks to go on")
+        said, _ = sending.communicate(timeout=120)
+        for name, value in json.loads(said).items():
+            setattr(load, name, value)
+    finally:
+        sending.kill()
+        sending.communicate()
+
+
+def stored(machine: Machine) -> set[str]:
+    """The receipts of all callbacks that lie in the spool, whatever folder they are in."""
+    root = machine.root / SPOOL.lstrip("/")
+    return {path.stem.rpartition("_")[2] for path in root.glob("*/????-??-??/*.json")}
+
+
+def expect_nothing_lost(machine: Machine, load: Load) -> None:
+    """No callback failed, and each that was acknowledged is recorded, once."""
+    assert load.failed == []
+    assert load.done
+    assert set(load.done) <= stored(machine)
+    waiting = machine.root / SPOOL.lstrip("/") / "spool"
+    machine.wait(lambda: not list(waiting.glob("*/*.json")), "everything to be recorded")
+    assert len(load.done) == len(set(load.done))
+
+
+def main_pid(machine: Machine, unit: str) -> str:
+    return machine.show(unit, "MainPID")
+
+
+def wait_for_words(machine: Machine, unit: str, words: str) -> None:
+    machine.wait(lambda: words in machine.journal(unit), f"{unit} to say {words}")
+
+
+def wait_until_active(machine: Machine, unit: str) -> None:
+    machine.wait(lambda: machine.show(unit, "ActiveState") == "active", f"{unit} to be active")
+
+
+def in_release(machine: Machine, version: str, *blocks: str) -> None:
+    for block in blocks:
+        machine.run(f"cd /usr/local/src/signspool-{version}\n{block}")
+
+
+def test_the_documented_commands_install_it(machine: Machine) -> None:
+    """On a machine that knows nothing of it; the check that they end with finds nothing wrong."""
+    machine.unpack_release(PREVIOUS)
+    in_release(machine, PREVIOUS, *commands("Install"))
+    for unit in (f"{API}.socket", API, PROCESSOR, "signspool-check.timer"):
+        assert machine.show(unit, "ActiveState") == "active", unit
+    assert machine.show(API, "StatusText") == "taking callbacks"
+    assert machine.show(PROCESSOR, "StatusText") == "recording what arrives"
+    machine.run("systemctl start signspool-check.service")
+    assert '"level": "fail"' not in machine.says("signspool check --json")
+
+
+def test_secrets_and_settings_are_closed_to_everybody_else(machine: Machine) -> None:
+    machine.run("useradd stranger")
+    for path in (SECRET_FILE, "/etc/signspool/signspool.toml", SPOOL, f"{SPOOL}/signspool.db"):
+        assert machine.run(f"runuser -u stranger -- cat {path}", check=False).returncode != 0
+    # Not even the services' own user sees the folder that secrets are given out from.
+    assert machine.run(f"runuser -u signspool -- cat {SECRET_FILE}", check=False).returncode != 0
+
+
+def test_each_unit_is_as_hardened_as_its_file_says(machine: Machine) -> None:
+    """Judged by the machine's own systemd, drop-ins and all."""
+    for unit in (API, PROCESSOR, "signspool-check", "signspool-api-metrics"):
+        machine.run(f"systemd-analyze security --no-pager --threshold=15 {unit}.service")
+
+
+def test_the_door_has_no_network_and_sees_neither_database_nor_what_was_received(machine: Machine) -> None:
+    assert machine.says(f"cat /proc/{main_pid(machine, API)}/net/dev").count(":") == 1
+    inside = f"nsenter --target={main_pid(machine, API)} --mount"
+    assert machine.run(f"{inside} ls {SPOOL}/done/", check=False).stdout == ""
+    assert machine.run(f"{inside} cat {SPOOL}/signspool.db", check=False).stdout == ""
+
+
+def test_a_callback_is_taken_and_recorded(machine: Machine) -> None:
+    with under_load(machine) as load:
+        pass
+    expect_nothing_lost(machine, load)
+    assert "expired" in machine.says("signspool documents show ssign 0-0")
+
+
+def test_a_restart_of_both_services_under_load_fails_no_callback(machine: Machine) -> None:
+    """Twice, since what is lost is lost by chance."""
+    before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    with under_load(machine) as load:
+        for _ in range(2):
+            machine.run(f"systemctl restart {API} {PROCESSOR}")
+    expect_nothing_lost(machine, load)
+    assert main_pid(machine, API) != before[0]
+    assert main_pid(machine, PROCESSOR) != before[1]
+
+
+def test_a_reload_under_load_fails_no_callback_and_keeps_the_processes(machine: Machine) -> None:
+    before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    with under_load(machine) as load:
+        machine.run("sed -i 's/^trusted_proxies = .*/trusted_proxies = []/' /etc/signspool/signspool.toml")
+        machine.run("echo '[processor]\nbatch = 50' >> /etc/signspool/signspool.toml")
+        in_release(machine, PREVIOUS, commands("Change settings and secrets")[0])
+        wait_for_words(machine, API, "api.trusted_proxies")
+        wait_for_words(machine, PROCESSOR, "processor.batch")
+    expect_nothing_lost(machine, load)
+    assert (main_pid(machine, API), main_pid(machine, PROCESSOR)) == before
+
+
+def test_wrong_settings_are_refused_by_a_reload_and_the_old_ones_stay(machine: Machine) -> None:
+    before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    machine.run("cp -a /etc/signspool/signspool.toml /root/right.toml")
+    machine.run("echo '[nonsense]' >> /etc/signspool/signspool.toml")
+    with under_load(machine) as load:
+        machine.run(f"systemctl reload {API} {PROCESSOR}")
+        for unit in (API, PROCESSOR):
+            wait_for_words(machine, unit, "settings.refused")
+    machine.run("cp -a /root/right.toml /etc/signspool/signspool.toml")
+    expect_nothing_lost(machine, load)
+    assert (main_pid(machine, API), main_pid(machine, PROCESSOR)) == before
+
+
+def test_a_new_secret_counts_from_the_restart_on(machine: Machine) -> None:
+    """As the page says; the load that follows is sent with the new one."""
+    machine.run(commands("Install")[1])
+    machine.run(commands("Change settings and secrets")[1])
+    with under_load(machine) as load:
+        pass
+    expect_nothing_lost(machine, load)
+
+
+def test_a_processor_whose_loop_hangs_is_started_again(machine: Machine) -> None:
+    """Its process lives, and so do its event loop and every other thread: only the work stands still."""
+    drop_in = "[Service]\nWatchdogSec=3\nEnvironment=PYTHONPATH=/opt/hang\n"
+    machine.run("mkdir -p /opt/hang")
+    (machine.root / "opt/hang/sitecustomize.py").write_text(HANG)
+    machine.run(f"mkdir -p /run/systemd/system/{PROCESSOR}.service.d")
+    machine.run(f"printf '%s' '{drop_in}' > /run/systemd/system/{PROCESSOR}.service.d/hang.conf")
+    machine.run(f"systemctl daemon-reload; systemctl restart {PROCESSOR}")
+    before = main_pid(machine, PROCESSOR)
+    machine.run("touch /run/hang")
+    wait_for_words(machine, PROCESSOR, "Watchdog timeout")
+    machine.run("rm /run/hang")
+    wait_until_active(machine, PROCESSOR)
+    assert main_pid(machine, PROCESSOR) != before
+    # The traces say where it hung.
+    assert "sitecustomize.py" in machine.journal(PROCESSOR)
+    machine.run(f"rm -r /run/systemd/system/{PROCESSOR}.service.d; systemctl daemon-reload")
+    machine.run(f"systemctl restart {PROCESSOR}")
+
+
+@pytest.mark.parametrize("unit", [API, PROCESSOR])
+def test_a_service_that_is_killed_is_started_again_and_no_callback_is_refused(
+    machine: Machine, unit: str
+) -> None:
+    """Those that were in hand die with the process, without an answer; connections that wait do not."""
+    before = main_pid(machine, unit)
+    with under_load(machine) as load:
+        machine.run(f"kill -KILL {before}")
+        machine.wait(lambda: main_pid(machine, unit) not in ("0", before), "the new start")
+    assert not [error for error in load.failed if "Refused" in error]
+    assert len(load.failed) <= (SENDERS if unit == API else 0)
+    load.failed = []
+    expect_nothing_lost(machine, load)
+
+
+def test_metrics_of_the_door_are_reached_through_their_own_unit(machine: Machine) -> None:
+    """Something stands in for them in the door's own network."""
+    inside = f"NetworkNamespacePath=/proc/{main_pid(machine, API)}/ns/net"
+    server = "python3 -m http.server 9464 --bind 127.0.0.1 --directory /srv"
+    machine.run(f"systemd-run --quiet --unit=stand-in --property={inside} {server}")
+    machine.run("systemctl start signspool-api-metrics.socket")
+
+    def answers() -> bool:
+        return "Directory listing" in machine.run("curl -s http://127.0.0.1:9464/", check=False).stdout
+
+    machine.wait(answers, "an answer through the socket")
+    machine.run("systemctl stop stand-in signspool-api-metrics.socket")
+
+
+def test_after_a_reboot_all_is_as_before(machine: Machine) -> None:
+    before = stored(machine)
+    machine.reboot()
+    for unit in (f"{API}.socket", API, PROCESSOR, "signspool-check.timer"):
+        wait_until_active(machine, unit)
+    assert before <= stored(machine)
+    with under_load(machine) as load:
+        pass
+    expect_nothing_lost(machine, load)
+
+
+def test_an_upgrade_under_load_fails_no_callback(machine: Machine) -> None:
+    machine.unpack_release(CURRENT)
+    with under_load(machine) as load:
+        in_release(machine, CURRENT, *commands("Upgrade"))
+        machine.wait(lambda: runs(machine) == CURRENT, "the new program")
+    expect_nothing_lost(machine, load)
+
+
+def test_so_does_the_way_back(machine: Machine) -> None:
+    with under_load(machine) as load:
+        for block in commands("Roll back"):
+            machine.run(f"previous={PREVIOUS}\n{block}")
+        assert runs(machine) == PREVIOUS
+    expect_nothing_lost(machine, load)
+
+
+def runs(machine: Machine) -> str:
+    """The version of the program that the door runs; empty when the tiers differ."""
+    found = {
+        Path(machine.says(f"tr '\\0' '\\n' < /proc/{main_pid(machine, unit)}/cmdline | head -n1"))
+        .parents[1]
+        .name
+        for unit in (API, PROCESSOR)
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
+def test_what_was_saved_can_be_restored(machine: Machine) -> None:
+    """Onto a machine that has lost all; documents and spool are as they were."""
+    machine.run("\n".join(commands("Save")))
+    saved, shown = stored(machine), machine.says("signspool documents ls --json --limit 100000")
+    machine.run(f"rm -r /etc/signspool; find {SPOOL} -mindepth 1 -delete")
+    machine.run("folder=$(echo /var/backups/signspool-*)\n" + "\n".join(commands("Restore")))
+    assert stored(machine) == saved
+    assert machine.says("signspool documents ls --json --limit 100000") == shown
+    with under_load(machine) as load:
+        pass
+    expect_nothing_lost(machine, load)
+
+
+def test_the_documented_commands_remove_it_and_leave_what_was_received(machine: Machine) -> None:
+    kept = stored(machine)
+    in_release(machine, CURRENT, *commands("Remove"))
+    assert machine.says("systemctl list-units --all --no-legend 'signspool*'") == ""
+    assert (
+        machine.says("find /opt /usr/local -path /usr/local/src -prune -o -name '*signspool*' -print") == ""
+    )
+    assert stored(machine) == kept
+    assert machine.says(f"cat {SECRET_FILE}") != ""

@@ -1,0 +1,106 @@
+"""The units and scripts as files: hardened, each remaining point explained, and the same as the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shared.settings import load_settings
+from tests.deploy.ingredients import REPOSITORY
+from tests.deploy.pages import commands
+
+DEPLOY = REPOSITORY / "deploy"
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+MOST_EXPOSURE = 1.5
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed, so the units are not judged",
+)
+
+
+def setting(unit: str, key: str) -> str:
+    """The last value of a key in a unit."""
+    values = re.findall(rf"^{key}=(.*)$", (DEPLOY / "systemd" / unit).read_text(), re.MULTILINE)
+    return str(values[-1])
+
+
+def typed(script: str) -> list[str]:
+    """The commands of a script or block: no comments, no blank lines."""
+    lines = [line.rstrip() for line in script.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@needs_systemd
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.stem)
+def test_a_service_may_do_little_and_each_point_left_is_explained(path: Path) -> None:
+    asked = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(path)]
+    told = subprocess.run([*asked, "--json=short"], capture_output=True, text=True, check=True).stdout
+    left = [point["name"] for point in json.loads(told) if not point["set"] and point["exposure"]]
+    explained = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    assert [name for name in left if name not in explained] == []
+    overall = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", overall)
+    assert exposure is not None
+    assert float(exposure[1]) <= MOST_EXPOSURE
+
+
+@needs_systemd
+def test_systemd_understands_every_line_of_the_units() -> None:
+    """But that the program is not installed here."""
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line for line in told.stderr.splitlines() if "/opt/signspool" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "heading"), [("install.sh", "Install"), ("uninstall.sh", "Remove")], ids=["install", "remove"]
+)
+def test_a_script_does_just_what_the_page_says(script: str, heading: str) -> None:
+    documented = typed(commands(heading)[0])
+    done = typed((DEPLOY / script).read_text())
+    # What a script adds: how it fails, where it stands, and an option that deletes more.
+    own = ("set -eu", 'cd "$(dirname "$0")/.."')
+    begins = next(number for number, line in enumerate(done) if line not in own)
+    assert done[begins : begins + len(documented)] == documented
+    rest = done[begins + len(documented) :]
+    assert not rest or rest[0] == 'if [ "${1:-}" = --purge ]; then'
+
+
+def test_the_settings_of_a_new_installation_are_right() -> None:
+    settings = load_settings(DEPLOY / "signspool.toml", environ={})
+    assert str(settings.spool.root) == "/var/lib/signspool"
+
+
+@pytest.mark.parametrize("tier", ["api", "processor"])
+def test_systemd_is_more_patient_than_the_grace_time(tier: str) -> None:
+    """Else it would kill what is still within its time."""
+    settings = load_settings(DEPLOY / "signspool.toml", environ={})
+    grace = getattr(settings, tier).grace
+    # Five seconds more are what the processor adds itself, and half of one the door.
+    assert int(setting(f"signspool-{tier}.service", "TimeoutStopSec")) >= grace + 10
+
+
+def test_the_door_may_open_as_many_files_as_its_connections_need() -> None:
+    settings = load_settings(DEPLOY / "signspool.toml", environ={})
+    assert int(setting("signspool-api.service", "LimitNOFILE")) >= settings.api.max_connections * 2
+
+
+def test_what_the_processor_keeps_is_hidden_from_the_door() -> None:
+    text = (DEPLOY / "systemd" / "signspool-api.service").read_text()
+    hidden = " ".join(re.findall(r"^InaccessiblePaths=(.*)$", text, re.MULTILINE)).replace("-/", "/").split()
+    root = "/var/lib/signspool"
+    assert {f"{root}/{name}" for name in ("deferred", "done", "quarantine", "files", "signspool.db")} < set(
+        hidden
+    )
+    assert "LoadCredential=processor" not in text
