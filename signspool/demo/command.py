@@ -17,7 +17,7 @@ from signspool.context import Json
 from signspool.output import complain, print_json, say
 
 if TYPE_CHECKING:
-    from signspool.demo.play import View
+    from signspool.demo.hand import View
 
 _INTERRUPTED = 130
 _PACE_SECONDS = 0.08

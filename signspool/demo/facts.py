@@ -12,15 +12,20 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from processor import polls
 from processor.documents import outbox_item, outbox_query
 from shared.db.models import Document, EventRow, OutboxRow, State
+from shared.events import Origin
 from shared.record import SpoolRecord, parse_record
 from shared.spool import Entry, Folder
+from signspool.demo import asking
+from signspool.demo.acts import Name
 from signspool.demo.script import Cast
 from signspool.demo.stage import ARCHIVE, SMARTSHARE, Stage
 
-Name = tuple[str, str]
-"""Provider and document id."""
+_MANY = 1000
+BROWSER = "GET /api/return"
+"""In place of an action, for a browser that comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,22 @@ class Sent:
     words: str
     milliseconds: float
 
+    @property
+    def is_browser(self) -> bool:
+        """Whether it is no callback but a browser that comes back."""
+        return self.action == BROWSER
+
 
 @dataclass(frozen=True, slots=True)
 class EventFact:
-    """One recorded event."""
+    """One recorded event. `origin` is how it was learned, `status` the document's after it."""
 
     action: str
     outcome: str
     receipt_id: str
     settled: bool
+    origin: str
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ class DocumentFact:
         """Provider and document id."""
         return self.provider, self.document_id
 
+    def told(self, origin: str) -> list[str]:
+        """The actions that were learned in one way, in order."""
+        return [event.action for event in self.events if event.origin == origin]
+
     @property
     def waiting(self) -> str | None:
         """Why something that is owed waits for a person or an application; None when nothing does."""
@@ -81,10 +97,14 @@ class DocumentFact:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look while all is running: the documents, and how many entries lie in which folder."""
+    """One look while all is running: the documents, and how many entries lie in which folder.
+
+    `asked_about` is what providers are still asked about, by provider and subject.
+    """
 
     documents: tuple[DocumentFact, ...]
     counts: Mapping[Folder, int]
+    asked_about: frozenset[Name] = frozenset()
 
     @property
     def receipts(self) -> frozenset[str]:
@@ -136,12 +156,13 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True)
 class Lying:
-    """One entry in one of the folders, and why it lies there."""
+    """One entry in one of the folders, how it came, and why it lies there."""
 
     folder: str
     entry: str
     receipt_id: str
     reason: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +191,8 @@ class Facts:
     advanced: tuple[Name, ...]
     lying: tuple[Lying, ...]
     waited: tuple[Waited, ...]
+    confirmed: tuple[asking.Confirmation, ...]
+    quotas: tuple[asking.Quota, ...]
     retries: tuple[Retry, ...]
     storms: tuple[int | None, ...]
     exposed: tuple[str, ...]
@@ -180,9 +203,13 @@ class Facts:
 
 def look(stage: Stage) -> Look:
     """Look once at database and folders."""
-    # First the folders: what lies in spool/ may be recorded a moment later, but not the other way about.
+    # First what is asked about, since an answer is spooled before the asking ends.
+    with stage.database.reading() as connection:
+        asked = polls.listing(connection, None, _MANY)
+    about = frozenset((row["provider"], row["subject"]) for row in asked if row["next_at"] is not None)
+    # Then the folders: what lies in spool/ may be recorded a moment later, but not the other way about.
     counts = {folder: sum(1 for _ in stage.spool.entries(folder)) for folder in Folder}
-    return Look(tuple(_documents(stage)), counts)
+    return Look(tuple(_documents(stage)), counts, about)
 
 
 def see_waiting(stage: Stage, document: DocumentFact) -> Waited | None:
@@ -208,16 +235,18 @@ def collect(
 ) -> Facts:
     """Read all facts, once both tiers have stopped."""
     found = tuple(_documents(stage))
-    roles = cast.by_workflow()
+    names = cast.by_workflow()
     requests = cast.world.requests_to("smartshare")
     return Facts(
         sent=tuple(sent),
         documents=found,
-        served={role.name: tuple(cast.served(role)) for role in cast.roles if role.is_delivered},
+        served={name: tuple(digests) for name, digests in cast.served().items()},
         arrived=(*_attached(cast), *_archived(stage)),
-        advanced=tuple(roles[step["cdFluxo"]].name for step in cast.world.smartshare.advances),
+        advanced=tuple(names[step["cdFluxo"]] for step in cast.world.smartshare.advances),
         lying=tuple(_lying(stage, found)),
         waited=tuple(waited),
+        confirmed=tuple(asking.confirmations(stage, cast)),
+        quotas=tuple(asking.quotas(stage, cast)),
         retries=tuple(_retries(stage)),
         storms=tuple(request.status for request in requests if request.storm is not None),
         exposed=tuple(_exposed(stage, cast)),
@@ -248,7 +277,12 @@ def _documents(stage: Stage) -> Iterator[DocumentFact]:
         for event in connection.execute(select(EventRow.__table__).order_by(EventRow.id)).mappings():
             events[event["document_fk"]].append(
                 EventFact(
-                    event["action"], event["outcome"], event["receipt_id"], event["settled_at"] is not None
+                    event["action"],
+                    event["outcome"],
+                    event["receipt_id"],
+                    event["settled_at"] is not None,
+                    event["origin"],
+                    event["status_after"],
                 )
             )
         for owing in connection.execute(outbox_query().order_by(OutboxRow.id)).mappings():
@@ -262,9 +296,9 @@ def _documents(stage: Stage) -> Iterator[DocumentFact]:
 
 
 def _attached(cast: Cast) -> Iterator[FileFact]:
-    roles = cast.by_workflow()
+    names = cast.by_workflow()
     for attachment in cast.world.smartshare.attachments:
-        provider, document_id = roles[attachment.values["cdFluxo"]].name
+        provider, document_id = names[attachment.values["cdFluxo"]]
         file = attachment.file
         yield FileFact(SMARTSHARE, provider, document_id, file.name, len(file.content), file.sha256)
 
@@ -299,7 +333,9 @@ def _lying(stage: Stage, found: Iterable[DocumentFact]) -> Iterator[Lying]:
                 Folder.REFUSED: _refusal(record),
                 Folder.QUARANTINE: _quarantined(stage, entry),
             }
-            yield Lying(folder, f"{entry.day}/{entry.name}", receipt_id, reasons[folder])
+            origin = record.receipt.origin if record.receipt is not None else Origin.HAND
+            reason = "a browser came back" if origin is Origin.RETURN else reasons[folder]
+            yield Lying(folder, f"{entry.day}/{entry.name}", receipt_id, reason, origin)
 
 
 def _refusal(record: SpoolRecord) -> str:
@@ -319,12 +355,13 @@ def _retries(stage: Stage) -> Iterator[Retry]:
 
 
 def _exposed(stage: Stage, cast: Cast) -> Iterator[str]:
-    secrets = [secret.encode() for secret in cast.secrets]
+    own = (secret for act in cast.acts for secret in act.secrets)
+    secrets = [secret.encode() for secret in chain(cast.secrets, own)]
     people = {
         person.identifier.encode()
         for document in cast.world.certisign.documents.values()
         for person in document.attendees
-    }
+    } | {number.encode() for act in cast.acts for number in act.private}
     for path in _files(stage.home):
         if path.is_relative_to(stage.secrets):
             continue

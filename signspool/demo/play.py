@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import httpx
 
 from processor import documents
 from shared.spool import Folder
 from signspool.demo import facts
-from signspool.demo.facts import Facts, Look, Sent, Waited
-from signspool.demo.script import SSIGN, Call, Cast, Role
+from signspool.demo.acts import short
+from signspool.demo.facts import Facts, Look
+from signspool.demo.hand import Course, Hand, View
+from signspool.demo.script import SSIGN, Cast, Role
 from signspool.demo.stage import Stage, set_up
 from signspool.supervisor import DiesAtOnceError
-from simulator.callbacks import send_callback
 from simulator.server import SimulatorServer
 from simulator.weather import Storm, StormKind
 
-DEADLINE_SECONDS = 30.0
-
-_LOOK_SECONDS = 0.1
-_SECRET_HEADER = "X-Callback-Secret"  # noqa: S105  (a header's name)
+DEADLINE_SECONDS = 60.0
 
 
 class StoppedError(Exception):
@@ -35,33 +30,6 @@ class StoppedError(Exception):
 
 class HungError(Exception):
     """The demo did not come to its end; the message says what was still open."""
-
-
-class View(Protocol):
-    """Who is told what happens, while it happens."""
-
-    def sent(self, sent: Sent) -> None:
-        """A callback was answered."""
-
-    def looked(self, look: Look) -> None:
-        """This is the state of documents and folders now."""
-
-    def said(self, text: str) -> None:
-        """Something else that is worth a line."""
-
-
-@dataclass(slots=True)
-class _Course:
-    """What is known so far."""
-
-    sent: list[Sent] = field(default_factory=list)
-    waited: list[Waited] = field(default_factory=list)
-    look: Look | None = None
-
-    @property
-    def receipts(self) -> set[str]:
-        """The receipts that the door gave."""
-        return {sent.words for sent in self.sent if sent.status == 200}
 
 
 @dataclass(slots=True)
@@ -73,7 +41,7 @@ class Player:
     view: View
     pace_seconds: float = 0.0
     deadline_seconds: float = DEADLINE_SECONDS
-    _course: _Course = field(default_factory=_Course, init=False)
+    _course: Course = field(default_factory=Course, init=False)
     _complaints: list[str] = field(default_factory=list, init=False)
 
     async def run(self) -> Facts:
@@ -90,7 +58,7 @@ class Player:
             SimulatorServer(self.cast.world) as simulator,
             set_up(self.home, self.cast, simulator.url) as stage,
         ):
-            self.view.said(f"simulated S-SIGN, Certisign and SmartShare: {simulator.url}")
+            self.view.said(f"simulated providers and SmartShare: {simulator.url}")
             self.view.said(f"door: {stage.door_url}; spool: {stage.spool.root}")
             await self._beside_the_tiers(stage)
             return facts.collect(
@@ -128,13 +96,13 @@ class Player:
                 await client.get(f"{stage.door_url}?provider={SSIGN}")
                 self.view.said("the door is open")
                 async with asyncio.timeout(self.deadline_seconds):
-                    await self._play(stage, client)
+                    await self._play(stage, Hand(stage, client, self.view, self._course, self.pace_seconds))
             except TimeoutError:
                 raise HungError(f"not at its end {limit}: {'; '.join(self._still_open())}") from None
             except httpx.HTTPError as error:
                 raise HungError(f"the door did not answer {limit} ({error!r})") from None
 
-    async def _play(self, stage: Stage, client: httpx.AsyncClient) -> None:
+    async def _play(self, stage: Stage, hand: Hand) -> None:
         late = [role for role in self.cast.roles if role.scene.registered_late]
         _register(stage, [role for role in self.cast.roles if role not in late])
         self.view.said(
@@ -142,41 +110,17 @@ class Player:
         )
         for turn in self.cast.turns():
             for call in turn:
-                await self._send(client, stage, call)
-            await self._look_until(stage, lambda look: self._course.receipts <= look.receipts)
-        await self._look_until(stage, lambda look: self._all_seen_waiting(stage, late, look))
+                await hand.send(call)
+            await hand.until_recorded()
+        await hand.until(lambda look: self._all_seen_waiting(stage, late, look))
         for seen in self._course.waited:
             self.view.said(f"{seen.provider} {seen.document_id} waits in {Folder.DEFERRED}/: {seen.reason}")
         _register(stage, late)
         self.view.said(f"registered now: {', '.join(' '.join(role.name) for role in late)}")
-        await self._look_until(stage, lambda look: look.is_settled)
-
-    async def _send(self, client: httpx.AsyncClient, stage: Stage, call: Call) -> None:
-        began = time.monotonic()
-        answer = await send_callback(
-            client, stage.door_url, call.provider, call.content, headers={_SECRET_HEADER: call.secret}
-        )
-        milliseconds = round((time.monotonic() - began) * 1000, 1)
-        sent = Sent(
-            call.provider,
-            call.document_id,
-            call.action,
-            call.note,
-            answer.status_code,
-            _words(answer),
-            milliseconds,
-        )
-        self._course.sent.append(sent)
-        self.view.sent(sent)
-        await asyncio.sleep(self.pace_seconds)
-
-    async def _look_until(self, stage: Stage, is_over: Callable[[Look], bool]) -> None:
-        while True:
-            self._course.look = now = facts.look(stage)
-            self.view.looked(now)
-            if is_over(now):
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
+        await hand.until(lambda look: look.is_settled)
+        for act in self.cast.acts:
+            await act.play(hand)
+        await hand.until(lambda look: look.is_settled)
 
     def _all_seen_waiting(self, stage: Stage, late: list[Role], look: Look) -> bool:
         names = {role.name for role in late}
@@ -187,7 +131,7 @@ class Player:
     def _still_open(self) -> list[str]:
         look = self._course.look
         missing = len(self.cast.calls) - len(self._course.sent)
-        said = [f"{missing} callbacks not sent"] if missing else []
+        said = [f"{missing} callbacks not sent"] if missing > 0 else []
         if look is not None:
             unrecorded = len(self._course.receipts - look.receipts)
             said += [f"{unrecorded} callbacks not recorded"] if unrecorded else []
@@ -195,6 +139,12 @@ class Player:
                 f"{document.provider} {document.document_id} {row.task} {row.destination} is {row.state}"
                 f" after {row.attempts} attempts" + (f" ({row.reason})" if row.reason else "")
                 for document, row in look.open_rows
+            ]
+            said += [
+                f"{short(document.name)} is {document.status}, not {item.status}"
+                for _, item in self.cast.followed
+                for document in look.documents
+                if document.name == item.name and document.status != item.status
             ]
             said += [f"{look.counts[folder]} in {folder}/" for folder in (Folder.SPOOL, Folder.DEFERRED)]
         return said
@@ -206,9 +156,3 @@ def _register(stage: Stage, roles: list[Role]) -> None:
             registration = documents.Registration(*role.name, role.references, role.dms)
             documents.check_registration(registration)
             documents.register(connection, registration, stage.spool.clock.now())
-
-
-def _words(answer: httpx.Response) -> str:
-    """The receipt's id, or what the problem is."""
-    said = json.loads(answer.content)
-    return str(said["id"]) if answer.status_code == 200 else f"{said['title']}: {said['detail']}"

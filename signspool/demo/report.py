@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.spool import Folder
+from signspool.demo.acts import short
 from signspool.demo.expectations import Expectation
 from signspool.demo.facts import Facts
 from signspool.demo.script import SSIGN
@@ -26,6 +27,7 @@ def print_report(facts: Facts, checked: Sequence[Expectation]) -> None:
     _print_files(facts)
     _print_folders(facts)
     _print_trouble(facts)
+    _print_asking(facts)
     failed = [item for item in checked if not item.holds]
     _heading("Verdict")
     for item in failed:
@@ -74,14 +76,14 @@ def _print_callbacks(facts: Facts) -> None:
     rows = []
     for number, sent in enumerate(facts.sent, start=1):
         answer = "accepted" if sent.status == 200 else sent.words.partition(":")[0]
-        name = f"{sent.provider} {sent.document_id}"
+        name = short((sent.provider, sent.document_id))
         rows.append((number, name, sent.action, sent.note, f"{sent.status} {answer}"))
     print_table(("", "document", "action", "note", "answer"), rows)
 
 
 def _print_documents(facts: Facts) -> None:
-    _heading("Documents: status, and what each callback led to")
-    rows = [(" ".join(item.name), item.status, history_text(item)) for item in facts.documents]
+    _heading("Documents: status, and what each callback, or asking, led to")
+    rows = [(short(item.name), item.status, history_text(item)) for item in facts.documents]
     print_table(("document", "status", "history"), rows)
 
 
@@ -94,7 +96,7 @@ def _print_files(facts: Facts) -> None:
     for provider, document_id, sha256 in sorted(both, key=lambda item: (item[0] != SSIGN, item)):
         rows.append(
             (
-                f"{provider} {document_id}",
+                short((provider, document_id)),
                 sha256[:_DIGEST_CHARACTERS]
                 + ("" if (provider, document_id, sha256) in served else " ALTERED"),
                 *(f"{held[provider, document_id, sha256, place]}x" for place in (SMARTSHARE, ARCHIVE)),
@@ -121,6 +123,28 @@ def _print_trouble(facts: Facts) -> None:
     ]
     rows += [(retry.lane, _attempts(facts, retry.task), retry.reason) for retry in facts.retries]
     print_table(("who", "what", "reason"), rows)
+
+
+def _print_asking(facts: Facts) -> None:
+    _heading("Confirmed to the provider, after the file was stored (UTC)")
+    rows = [
+        (
+            short((item.provider, item.document_id)),
+            item.status,
+            _time(item.stored_at) if item.stored_at is not None else "no file",
+            _time(item.confirmed_at),
+        )
+        for item in facts.confirmed
+    ]
+    print_table(("document", "update", "stored", "confirmed"), rows)
+    _heading("Calls to providers that count them")
+    calls = [(item.provider, item.arrived, item.booked, item.limit) for item in facts.quotas]
+    print_table(("provider", "came there", "booked", "allowed in a month"), calls)
+
+
+def _time(instant: str) -> str:
+    """Hours to milliseconds of an ISO 8601 instant."""
+    return instant[11:23]
 
 
 def _attempts(facts: Facts, task: str) -> str:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from shared.events import DocumentStatus, Outcome
+from signspool.demo.act_arqsign import ArqSignAct
+from signspool.demo.act_posten import PostenAct
+from signspool.demo.act_restpki import RestPkiAct
+from signspool.demo.acts import Act, Call, Followed, Name, dms_of
 from simulator.callbacks import CERTISIGN_ACTIONS, SSIGN_ACTIONS, Body, certisign_body, ssign_body
 from simulator.certisign import Certisign
 from simulator.smartshare import SmartShare
@@ -16,6 +20,8 @@ from simulator.ssign import SIGNED, SSign
 from simulator.world import World
 
 SSIGN, CERTISIGN = "ssign", "certisign"
+
+_SECRET_HEADER = "X-Callback-Secret"  # noqa: S105  (a header's name)
 
 APPLIED, UNCHANGED, LATE = Outcome.APPLIED, Outcome.UNCHANGED, Outcome.LATE
 REPEATED, UNKNOWN = Outcome.REPEATED, Outcome.UNKNOWN_ACTION
@@ -78,19 +84,6 @@ CLAIMED_BY_A_STRANGER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One callback to be sent, the HTTP status that it has to be answered with, and what is special."""
-
-    provider: str
-    document_id: str
-    action: str
-    content: bytes
-    secret: str
-    expected: int = 200
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Role:
     """A scene with the document that a provider made for it. `references` and `dms` are to be registered."""
 
@@ -113,10 +106,14 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Everything that is to be played. `secrets` are all the texts that may not appear anywhere."""
+    """Everything that is to be played. `secrets` are all the texts that may not appear anywhere.
+
+    `roles` are played together, then each of the `acts`, which have secrets and callbacks of their own.
+    """
 
     world: World
     roles: tuple[Role, ...]
+    acts: tuple[Act, ...]
     refused: tuple[Call, ...]
     callback_secrets: Mapping[str, str]
     secrets: tuple[str, ...]
@@ -136,12 +133,26 @@ class Cast:
             yield [call for call in turn if call is not None]
         yield list(self.refused)
 
-    def by_workflow(self) -> dict[str, Role]:
-        """The roles by the workflow that their document belongs to."""
-        return {role.dms["cdFluxo"]: role for role in self.roles}
+    @property
+    def followed(self) -> list[tuple[Act, Followed]]:
+        """What the acts have sent out, each with its act."""
+        return [(act, item) for act in self.acts for item in act.followed]
 
-    def served(self, role: Role) -> list[str]:
-        """The digests of the signed files that the provider gives out for a document."""
+    def by_workflow(self) -> dict[str, Name]:
+        """The documents by the workflow that they belong to."""
+        return {
+            **{role.dms["cdFluxo"]: role.name for role in self.roles},
+            **{item.workflow: item.name for _, item in self.followed},
+        }
+
+    def served(self) -> dict[Name, list[str]]:
+        """The digests of the signed files that the providers give out, by document."""
+        return {
+            **{role.name: self._served(role) for role in self.roles if role.is_delivered},
+            **{item.name: act.served(item.name[1]) for act, item in self.followed if item.is_delivered},
+        }
+
+    def _served(self, role: Role) -> list[str]:
         if role.scene.provider == SSIGN:
             file_ids = role.references["file_ids"].split(",")
             found = [self.world.ssign.download(int(file_id), SIGNED) for file_id in file_ids]
@@ -185,7 +196,8 @@ def make_cast() -> Cast:
     )
     dms = world.smartshare
     known = (*ours.values(), wrong, world.ssign.token, world.certisign.token, dms.client_key, dms.password)
-    return Cast(world, roles, refused, ours, known)
+    acts = (RestPkiAct(world, 7100), ArqSignAct(world, 7200), PostenAct(world, 7300))
+    return Cast(world, roles, acts, refused, ours, known)
 
 
 def _secret() -> str:
@@ -208,13 +220,7 @@ def _role(world: World, ours: Mapping[str, str], scene: Scene, workflow: int) ->
         )
         for place, note in zip(scene.sent, notes, strict=True)
     )
-    dms = {
-        "cdFluxo": str(workflow),
-        "cdTarefa": "31",
-        "cdTipoAnexo": "2",
-        "dsEmailExecutor": "fluxo@example.com",
-    }
-    return Role(scene, document_id, references, dms, calls)
+    return Role(scene, document_id, references, dms_of(workflow), calls)
 
 
 def _sent_out(world: World, scene: Scene) -> tuple[str, dict[str, str]]:
@@ -260,4 +266,4 @@ def _call(
     note: str = "",
 ) -> Call:
     content = json.dumps(body, ensure_ascii=False).encode("utf-8")
-    return Call(provider, document_id, action, content, secret, expected, note)
+    return Call(provider, document_id, action, content, {_SECRET_HEADER: secret}, expected, note)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from shared.settings import Settings, load_settings
 from shared.settings.layers import PREFIX
 from shared.spool import Spool
 from signspool.database import bring_up_to_date
+from signspool.demo.acts import keep, quoted
 from signspool.demo.script import CERTISIGN, SSIGN, Cast
 from signspool.supervisor import Child, Supervisor
 
@@ -101,9 +101,14 @@ class Stage:
         return self.home / "logs"
 
     @property
+    def url(self) -> str:
+        """Where the door is."""
+        return f"http://127.0.0.1:{self.settings.api.port}"
+
+    @property
     def door_url(self) -> str:
         """Where callbacks are sent to."""
-        return f"http://127.0.0.1:{self.settings.api.port}/api/callback"
+        return f"{self.url}/api/callback"
 
     def supervisor(self, tell: Callable[[str], None]) -> Supervisor:
         """Both tiers; the first death of one ends them, since a demo that hides a crash shows nothing."""
@@ -129,7 +134,9 @@ def set_up(home: Path, cast: Cast, simulator_url: str) -> Iterator[Stage]:
     environ = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     for name in ("secrets", "logs", ARCHIVE):
         (home / name).mkdir(mode=0o700)
-    with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listening:
+    with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listening, ExitStack() as stack:
+        for act in cast.acts:
+            act.open(stack, home / "secrets")
         config = home / "signspool.toml"
         config.write_text(_settings_text(home, cast, simulator_url, listening.getsockname()[1]))
         settings = load_settings(config, environ=environ)
@@ -153,8 +160,7 @@ def _settings_text(home: Path, cast: Cast, simulator_url: str, port: int) -> str
         "client_key": world.smartshare.client_key,
         "password": world.smartshare.password,
     }
-    for name, secret in kept.items():
-        (home / "secrets" / name).write_text(secret)
+    secrets = home / "secrets"
     texts = {
         "root": str(home / "data"),
         "archive": str(home / ARCHIVE),
@@ -163,11 +169,7 @@ def _settings_text(home: Path, cast: Cast, simulator_url: str, port: int) -> str
         "smartshare_url": f"{simulator_url}/smartshare/SmartShareAPI/api",
         "client": world.smartshare.client,
         "user": world.smartshare.user,
-        **{name: str(home / "secrets" / name) for name in kept},
     }
-    return _SETTINGS.format(port=port, **{name: _quoted(text) for name, text in texts.items()})
-
-
-def _quoted(text: str) -> str:
-    """A text as TOML takes it; JSON's form of a text is one of TOML's."""
-    return json.dumps(text, ensure_ascii=False)
+    files = {name: keep(secrets, name, secret) for name, secret in kept.items()}
+    text = _SETTINGS.format(port=port, **{name: quoted(text) for name, text in texts.items()}, **files)
+    return text + "".join(act.settings(secrets, simulator_url) for act in cast.acts)

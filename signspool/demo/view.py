@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.db.models import State, Task
-from shared.events import DocumentStatus
+from shared.events import DocumentStatus, Origin
 from shared.spool import Folder
-from signspool.demo.facts import DocumentFact, Look, Name, Sent
-from signspool.demo.play import View
+from signspool.demo.acts import Name, short
+from signspool.demo.facts import DocumentFact, Look, Sent
+from signspool.demo.hand import View
 from signspool.output import say
 
 _STYLES = {
@@ -27,8 +28,8 @@ _STYLES = {
 }
 _LINES_BESIDE_CALLS = 8
 _FEWEST_CALLS = 3
-_CALL_WIDTH, _ANSWER_WIDTH = 35, 3
-_NAME_WIDTH, _STATUS_WIDTH = 15, 9
+_CALL_WIDTH, _ANSWER_WIDTH = 43, 3
+_NAME_WIDTH, _STATUS_WIDTH = 16, 9
 
 
 class Silence:
@@ -59,7 +60,7 @@ class Lines:
         """What is another than at the last look."""
         for document in look.documents:
             before = self._known.get(document.name)
-            name = " ".join(document.name)
+            name = short(document.name)
             if document.events and (before is None or before.status != document.status):
                 say(f"status    {name}: {document.status}")
             for step in (_done(document) - (_done(before) if before else Counter())).elements():
@@ -114,7 +115,7 @@ class Picture:
         table = _table("documents", _NAME_WIDTH, _STATUS_WIDTH)
         for document in documents:
             status = Text(document.status, style=_STYLES.get(DocumentStatus(document.status), ""))
-            table.add_row(" ".join(document.name), status, Text(_doing(document)))
+            table.add_row(short(document.name), status, Text(_doing(document)))
         return table
 
     def _folders(self) -> Text:
@@ -130,14 +131,16 @@ def picture() -> Iterator[View]:
 
 
 def history_text(document: DocumentFact) -> str:
-    """A document's history in short: `COMPLETED applied, repeated 2x`."""
+    """A document's history in short: `COMPLETED applied, FAILED applied (asked)`."""
     pieces: list[tuple[str, str, int]] = []
     for event in document.events:
+        asked = " (asked)" if event.origin == Origin.POLL else ""
+        said = event.action, event.outcome + asked
         action, outcome, times = pieces[-1] if pieces else ("", "", 0)
-        if (action, outcome) == (event.action, event.outcome):
+        if (action, outcome) == said:
             pieces[-1] = action, outcome, times + 1
         else:
-            pieces.append((event.action, event.outcome, 1))
+            pieces.append((*said, 1))
     return ", ".join(
         f"{action} {outcome}" + (f" {times}x" if times > 1 else "") for action, outcome, times in pieces
     )
@@ -153,7 +156,7 @@ def _table(title: str, *widths: int) -> Table:
 
 
 def _call_text(sent: Sent) -> str:
-    return f"{sent.provider} {sent.document_id} {sent.action or '(no action)'}"
+    return f"{short((sent.provider, sent.document_id))} {sent.action or '(no action)'}"
 
 
 def _done(document: DocumentFact) -> Counter[str]:
@@ -163,6 +166,7 @@ def _done(document: DocumentFact) -> Counter[str]:
         Task.ADVANCE: "workflow advanced in {}",
         Task.FETCH: "signed files fetched from {}",
         Task.MIRROR: "{} told",
+        Task.CONFIRM: "confirmed to {}",
     }
     return Counter(
         words[Task(row.task)].format(row.destination) for row in document.owed if row.state == State.DONE

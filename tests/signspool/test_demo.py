@@ -9,25 +9,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shared.db.models import State
-from shared.events import DocumentStatus
 from shared.spool import Folder
+from signspool.demo.acts import short
 from signspool.demo.expectations import check
-from signspool.demo.facts import Facts, Look, Lying
+from signspool.demo.facts import Facts, Look
 from signspool.demo.play import HungError, Player
 from signspool.demo.report import print_report
 from signspool.demo.script import Cast, make_cast
-from signspool.demo.stage import ARCHIVE, SMARTSHARE
+from signspool.demo.stage import ARCHIVE
 from signspool.demo.view import Lines, Silence
 from simulator.weather import Storm, StormKind
+from tests.signspool.demo_alterations import ALTERED, FILES, altered
 
 _LIMIT_SECONDS = 90.0
 
@@ -86,7 +86,8 @@ class TestTheCommand:
         """Exit 0, every table, the verdict; no process, no temporary file."""
         code, out, err = _run(tmp_path)
         assert (code, err) == (0, "")
-        for heading in ("Callbacks", "Documents", "Signed files", "Folders", "Trouble on the way", "Verdict"):
+        headings = ("Callbacks", "Documents", "Signed files", "Folders", "Trouble on the way", "Confirmed to")
+        for heading in (*headings, "Calls to providers", "Verdict"):
             assert f"\n{heading}" in out
         assert "callback  ssign 158 COMPLETED -> 401  (wrong secret)" in out
         assert "status    certisign 48215: declined" in out
@@ -103,7 +104,9 @@ class TestTheCommand:
         said = json.loads(out)
         assert said["ok"]
         assert said["kept"] == str(home)
-        statuses = {f"{item['provider']} {item['document_id']}": item["status"] for item in said["documents"]}
+        statuses = {
+            short((item["provider"], item["document_id"])): item["status"] for item in said["documents"]
+        }
         assert statuses == {
             "ssign 155": "completed",
             "ssign 156": "completed",
@@ -119,10 +122,22 @@ class TestTheCommand:
             "certisign 48215": "declined",
             "certisign 48216": "declined",
             "certisign 48217": "declined",
+            "posten 12087": "completed",
+            "posten 12088": "declined",
+            "arqsign 0e71b22b": "completed",
+            "arqsign f4076635": "completed",
+            "restpki 8a84738a": "completed",
+            "restpki 9b814215": "cancelled",
         }
-        assert len(list((home / "data" / "done").glob("*/*.json"))) == 27
+        [quota] = said["quotas"]
+        assert (quota["provider"], quota["limit"]) == ("arqsign", 3000)
+        confirmed = sorted(item["status"] for item in said["confirmed"])
+        assert confirmed == ["COMPLETED_SUCCESSFULLY", "FAILED", "IN_PROGRESS"]
+        origins = Counter(item["origin"] for item in said["lying"] if item["folder"] == "done")
+        assert (origins["callback"], origins["return"]) == (32, 1)
+        assert len(list((home / "data" / "done").glob("*/*.json"))) == origins.total()
         assert len(list((home / "data" / "refused").glob("*/*.json"))) == 2
-        assert len(list((home / "archive").glob("*/*/*.pdf"))) == 9
+        assert len(list((home / "archive").glob("*/*/*.pdf"))) == 15
         assert not _users_of(home)
 
     def test_a_folder_with_something_in_it_is_left_alone(self, tmp_path: Path) -> None:
@@ -184,106 +199,6 @@ def _failing(facts: Facts, cast: Cast) -> list[str]:
     return [item.text for item in check(facts, cast) if not item.holds]
 
 
-def _with_document(facts: Facts, place: int, **changes: Any) -> Facts:
-    documents = list(facts.documents)
-    documents[place] = replace(documents[place], **changes)
-    return replace(facts, documents=tuple(documents))
-
-
-def _answered_otherwise(facts: Facts) -> Facts:
-    return replace(facts, sent=(*facts.sent[:-1], replace(facts.sent[-1], status=200)))
-
-
-def _history_otherwise(facts: Facts) -> Facts:
-    events = facts.documents[1].events
-    return _with_document(facts, 1, events=(*events[:-1], replace(events[-1], outcome="applied")))
-
-
-def _still_owed(facts: Facts) -> Facts:
-    owed = facts.documents[0].owed
-    return _with_document(facts, 0, owed=(replace(owed[0], state=State.HELD), *owed[1:]))
-
-
-def _altered(facts: Facts, destination: str) -> Facts:
-    return replace(
-        facts,
-        arrived=tuple(
-            replace(file, sha256="0" * 64)
-            if (file.destination, file.document_id) == (destination, "155")
-            else file
-            for file in facts.arrived
-        ),
-    )
-
-
-def _twice(facts: Facts, destination: str) -> Facts:
-    again = next(
-        file for file in facts.arrived if (file.destination, file.document_id) == (destination, "155")
-    )
-    return replace(facts, arrived=(*facts.arrived, again))
-
-
-def _delivered_unasked(facts: Facts) -> Facts:
-    unasked = replace(facts.arrived[0], provider="ssign", document_id="158")
-    return replace(facts, arrived=(*facts.arrived, unasked))
-
-
-def _served_less(facts: Facts) -> Facts:
-    return replace(facts, served={**facts.served, ("ssign", "161"): facts.served["ssign", "161"][:1]})
-
-
-def _lying(facts: Facts, folder: Folder) -> Facts:
-    return replace(facts, lying=(*facts.lying, Lying(folder, "2026-11-21/155_x.json", "x", "499 made up")))
-
-
-def _one_less(facts: Facts, folder: Folder) -> Facts:
-    gone = next(item for item in facts.lying if item.folder == folder)
-    return replace(facts, lying=tuple(item for item in facts.lying if item != gone))
-
-
-_DONE = "done/ holds every accepted callback, once"
-_REFUSED = "refused/ holds a copy of every refused callback, with its status"
-_WAITED = "what nobody had registered was seen waiting in deferred/, with its reason"
-_RETRIED = "the upload that failed was made again"
-_FILES = "holds every signed file once, unaltered of ssign 155"
-
-ALTERED: list[tuple[str, Callable[[Facts], Facts]]] = [
-    ("every callback was sent once and answered as it should be", _answered_otherwise),
-    ("the database knows these documents", lambda f: replace(f, documents=f.documents[1:])),
-    ("ssign 155 is completed", lambda f: _with_document(f, 0, status=DocumentStatus.PENDING)),
-    ("the history of ssign 156 is right", _history_otherwise),
-    ("nothing is owed for ssign 155", _still_owed),
-    ("the provider serves the signed files of ssign 161", _served_less),
-    (f"{SMARTSHARE} {_FILES}", lambda f: _altered(f, SMARTSHARE)),
-    (f"{SMARTSHARE} {_FILES}", lambda f: _twice(f, SMARTSHARE)),
-    (f"{ARCHIVE} {_FILES}", lambda f: _altered(f, ARCHIVE)),
-    (f"{ARCHIVE} {_FILES}", lambda f: _twice(f, ARCHIVE)),
-    (f"{SMARTSHARE} holds no file of ssign 158", _delivered_unasked),
-    (
-        "the workflow of ssign 155 was moved once",
-        lambda f: replace(f, advanced=(*f.advanced, ("ssign", "155"))),
-    ),
-    (
-        "the workflow of ssign 158 was moved never",
-        lambda f: replace(f, advanced=(*f.advanced, ("ssign", "158"))),
-    ),
-    ("no fetched file was left behind", lambda f: replace(f, left=("data/files/x",))),
-    ("spool/ is empty", lambda f: _lying(f, Folder.SPOOL)),
-    ("deferred/ is empty", lambda f: _lying(f, Folder.DEFERRED)),
-    ("quarantine/ is empty", lambda f: _lying(f, Folder.QUARANTINE)),
-    (_DONE, lambda f: _lying(f, Folder.DONE)),
-    (_DONE, lambda f: _one_less(f, Folder.DONE)),
-    (_REFUSED, lambda f: _lying(f, Folder.REFUSED)),
-    (_REFUSED, lambda f: _one_less(f, Folder.REFUSED)),
-    (_WAITED, lambda f: replace(f, waited=())),
-    (_WAITED, lambda f: replace(f, waited=(replace(f.waited[0], reason=""),))),
-    ("SmartShare was made to fail once", lambda f: replace(f, storms=())),
-    (_RETRIED, lambda f: replace(f, retries=())),
-    ("no secret in any file, no personal number in a log", lambda f: replace(f, exposed=("data/x",))),
-    ("both tiers ran to the end and stopped when asked", lambda f: replace(f, complaints=("killed",))),
-]
-
-
 class TestTheExpectations:
     def test_all_hold_for_a_real_run(self, played: Played) -> None:
         assert _failing(*played) == []
@@ -297,7 +212,9 @@ class TestTheExpectations:
 
     def test_every_kind_of_expectation_is_among_those_altered(self, played: Played) -> None:
         """A new expectation without a case above would be one that nobody has seen failing."""
-        names = sorted((" ".join(role.name) for role in played[1].roles), key=len, reverse=True)
+        cast = played[1]
+        named = [*(role.name for role in cast.roles), *(item.name for _, item in cast.followed)]
+        names = sorted(map(short, named), key=len, reverse=True)
 
         def kind(text: str) -> str:
             for name in names:
@@ -311,10 +228,10 @@ class TestTheExpectations:
 
     def test_what_does_not_hold_is_printed(self, played: Played, capsys: pytest.CaptureFixture[str]) -> None:
         facts, cast = played
-        facts = _altered(facts, ARCHIVE)
+        facts = altered(facts, ARCHIVE)
         print_report(facts, check(facts, cast))
         out = capsys.readouterr().out
-        assert f"FAILED: {ARCHIVE} {_FILES}: " in out
+        assert f"FAILED: {ARCHIVE} {FILES}: " in out
         assert out.splitlines()[-1].startswith("1 of ")
         assert "0" * 24 + " ALTERED" in out
 
