@@ -37,6 +37,11 @@ def create_simulator(world: World | None = None, only: Peer | None = None) -> St
         "smartshare": smartshare.create_app(world.smartshare),
         "dms": dms.create_app(world.dms),
     }
+    return controlled(world, *(wired(app, peer) for peer, app in peers.items() if only in (None, peer)))
+
+
+def controlled(world: World, *peers: Mount) -> Starlette:
+    """The control calls of a world, and peers below them."""
     control = _Control(world)
     return Starlette(
         routes=[
@@ -44,7 +49,7 @@ def create_simulator(world: World | None = None, only: Peer | None = None) -> St
             Route("/_switches/{peer}", control.switches, methods=["GET", "PATCH"]),
             Route("/_state", control.state, methods=["GET"]),
             Route("/_events/{provider}/{document_id}/{action}", control.event, methods=["POST"]),
-            *(wired(app, peer) for peer, app in peers.items() if only in (None, peer)),
+            *peers,
         ],
         exception_handlers=refusing(lambda sentence, status: JSONResponse({"error": sentence}, status)),
     )

@@ -6,8 +6,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
+from simulator.app import controlled
 from simulator.certificates import Authority, pem_of
 from simulator.posten import POSTEN, SENDER
 from simulator.posten_api import create_app
@@ -93,7 +95,8 @@ class PostenServer(SimulatorServer):
     def application(self, world: World) -> ASGIApp:
         """The API and its control calls; every request is recorded, and the weather acts on it."""
         world.posten.base_url = self.url
-        return Wire(create_app(world.posten), "posten", world.weather, world.requests)
+        app = Wire(create_app(world.posten), "posten", world.weather, world.requests)
+        return controlled(world, Mount("/", app=app))
 
     def tls(self) -> TlsFactory:
         """Mutual TLS."""
@@ -134,5 +137,8 @@ Send a job with signspool documents send, then let its first signer sign, or rej
   {curl} -X POST {server.url}/_jobs/12087/expire
 What became of all jobs:
   {curl} {server.url}/_jobs
+Hand out unconfirmed updates again at once, and have its next three answers fail:
+  {curl} -X PATCH -d '{{"hide_seconds": 0}}' {server.url}/_switches/posten
+  {curl} -d '{{"peer": "posten", "kind": "status", "status": 503, "times": 3}}' {server.url}/_weather
 
 Ctrl-C ends it."""

@@ -423,3 +423,10 @@ def test_a_certificate_of_another_root_is_refused_with_an_alert(
 
 def test_the_keys_that_are_made_are_for_their_owner_alone(papers: Papers) -> None:
     assert {path.stat().st_mode & 0o077 for path in (papers.sender_key, papers.server)} == {0}
+
+
+def test_switches_are_set_by_requests_too(client: httpx.Client, server: PostenServer, posten: Posten) -> None:
+    answer = client.patch(f"{server.url}/_switches/posten", json={"hide_seconds": 0, "error_form": "text"})
+    assert answer.status_code == 200
+    assert (posten.hide_seconds, posten.error_form) == (0, "text")
+    assert client.patch(f"{server.url}/_switches/posten", json={"hidden": 1}).status_code == 422
