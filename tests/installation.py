@@ -92,7 +92,9 @@ class Installation:
         self.database.close()
 
     def log(self, tier: str) -> str:
-        return (self.home / f"{tier}.log").read_text()
+        """What a tier has written so far."""
+        path = self.home / f"{tier}.log"
+        return path.read_text() if path.exists() else ""
 
     @staticmethod
     def _environ() -> dict[str, str]:

@@ -140,7 +140,8 @@ def quoted(text: str | Path) -> str:
 
 
 def are(followed: Sequence[Followed]) -> Callable[[Look], bool]:
-    """Whether all these documents are where they end, and nobody is asked about them any more."""
+    """Whether all these documents are where they end, and nobody is asked any more about those of which that
+    is the only source; of the others, the next question finds that it is over, and may be far away."""
 
     def is_so(look: Look) -> bool:
         known = {document.name: document for document in look.documents}
@@ -149,7 +150,9 @@ def are(followed: Sequence[Followed]) -> Callable[[Look], bool]:
             and known[item.name].status == item.status
             and len(known[item.name].told("poll")) >= len(item.asked or ())
             for item in followed
-        ) and not look.asked_about & {(item.name[0], item.subject or item.name[1]) for item in followed}
+        ) and not look.asked_about & {
+            (item.name[0], item.subject or item.name[1]) for item in followed if item.asked is not None
+        }
 
     return is_so
 
