@@ -350,6 +350,7 @@ def test_two_processors_on_one_database_ask_nothing_twice_and_share_the_budget(b
     first.installation.wait(
         lambda: all("provider.calls_used_up" in one.log("processor") for one in logs), "both to run dry"
     )
+    first.installation.wait(lambda: len(first.calls()) == first.booked(), "every booked call to be made")
     called = first.calls()
     # Twice the calls of an hour, should a new one have begun meanwhile.
     assert 8 <= len(called) <= 16
