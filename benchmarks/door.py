@@ -20,6 +20,7 @@ _RENAME_ONLY = "signspool, rename-only"
 _TWO_WORKERS = "signspool, two workers"
 _READ_BODY = "FastAPI, body read and dropped"
 _JSON_DUMP = "FastAPI, json.dump, no sync"
+_JSON_DUMP_POOL = "FastAPI, json.dump in the thread pool, no sync"
 _ASYNCPG = "FastAPI, asyncpg INSERT"
 
 _DOORS = {_OURS: (1, "full"), _RENAME_ONLY: (1, "rename-only"), _TWO_WORKERS: (2, "full")}
@@ -54,10 +55,12 @@ def measure(*, quick: bool) -> list[Figure]:
 def _start(stack: ExitStack, home: Path) -> Mapping[str, _Server]:
     database = stack.enter_context(postgresql(home))
     dump = stack.enter_context(peer("json_dump", home, {"BENCHMARK_FOLDER": str(home / "dump")}))
+    pool = stack.enter_context(peer("json_dump_pool", home, {"BENCHMARK_FOLDER": str(home / "pool")}))
     insert = stack.enter_context(peer("asyncpg_insert", home, {"BENCHMARK_DATABASE": database}))
     servers = {
         _READ_BODY: _Server(stack.enter_context(peer("read_body", home)), None),
         _JSON_DUMP: _Server(dump, None),
+        _JSON_DUMP_POOL: _Server(pool, None),
         _ASYNCPG: _Server(insert, None),
     }
     for number, (name, (workers, durability)) in enumerate(_DOORS.items()):
@@ -97,6 +100,7 @@ def _figures(loads: Mapping[str, Sequence[wrk.Load]]) -> list[Figure]:
     return [
         rate("durable callbacks, beside an endpoint that keeps nothing", _OURS, _READ_BODY, 1.0),
         rate("durable callbacks, beside json.dump without sync", _OURS, _JSON_DUMP, 3.0),
+        rate("durable callbacks, beside json.dump in the thread pool", _OURS, _JSON_DUMP_POOL, 3.0),
         rate("durable callbacks, beside one INSERT through asyncpg", _OURS, _ASYNCPG, 2.0),
         rate("two workers on one spool, beside one", _TWO_WORKERS, _OURS, 1.5),
         rate("durable callbacks, beside rename-only", _OURS, _RENAME_ONLY, None),

@@ -19,6 +19,11 @@ app = FastAPI()
 @app.post("/api/callback")
 async def callback(provider: str, payload: dict[str, Any]) -> dict[str, str]:
     """Write a file that no power cut is asked about, and answer."""
+    return keep(provider, payload)
+
+
+def keep(provider: str, payload: dict[str, Any]) -> dict[str, str]:
+    """Write the file as a first draft would; the answer's body."""
     now = datetime.now().astimezone()
     receipt_id = str(uuid.uuid4())
     folder = ROOT / now.date().isoformat()
