@@ -6,15 +6,14 @@ from __future__ import annotations
 import json
 import secrets as random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.events import DocumentStatus
-from signspool.demo.acts import Act, Call, Followed, are, keep, short
+from signspool.demo.acts import Act, Followed, are, keep
+from signspool.demo.hand import Hand
+from signspool.demo.values import Call, short
 from signspool.outgoing import Wish
 from simulator.arqsign import Trigger
-
-if TYPE_CHECKING:
-    from signspool.demo.hand import Hand
 
 _SETTINGS = """
 [providers.arqsign]

@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.events import DocumentStatus
 from signspool.demo.acts import Act, Followed, are, quoted
+from signspool.demo.hand import Hand
 from signspool.outgoing import Wish
 from simulator.posten import SENDER, Posten
 from simulator.posten_jobs import Job
 from simulator.posten_server import PostenServer, make_papers
 from simulator.world import World
-
-if TYPE_CHECKING:
-    from signspool.demo.hand import Hand
 
 ANNE = {"personal_number": "01013300001", "email": "anne@example.com"}
 BO = {"email": "bo@example.com"}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import secrets as random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.events import DocumentStatus
-from signspool.demo.acts import Act, Call, Followed, are, keep, short
+from signspool.demo.acts import Act, Followed, are, keep
+from signspool.demo.hand import Hand
+from signspool.demo.values import Call, short
 from signspool.outgoing import Wish
 from simulator.restpki_store import COMPLETED
-
-if TYPE_CHECKING:
-    from signspool.demo.hand import Hand
 
 _SETTINGS = """
 [providers.restpki]

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.events import DocumentStatus
+from signspool.demo.hand import Hand
+from signspool.demo.values import Call, Look, Name
 
 if TYPE_CHECKING:
-    from signspool.demo.facts import Look
-    from signspool.demo.hand import Hand
     from simulator.weather import Peer
     from simulator.world import World
-
-Name = tuple[str, str]
-"""Provider and document id."""
-
-
-_ID_LENGTH, _SHORT_LENGTH = 12, 8
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One callback to be sent, the HTTP status that it has to be answered with, and what is special."""
-
-    provider: str
-    document_id: str
-    action: str
-    content: bytes
-    headers: Mapping[str, str] = field(repr=False)
-    expected: int = 200
-    note: str = ""
-
-    @property
-    def name(self) -> Name:
-        """Provider and document id."""
-        return self.provider, self.document_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +131,3 @@ def are(followed: Sequence[Followed]) -> Callable[[Look], bool]:
         }
 
     return is_so
-
-
-def short(name: Name) -> str:
-    """A document's name for a table: of an id as long as a UUID, the beginning."""
-    provider, document_id = name
-    return f"{provider} {document_id if len(document_id) <= _ID_LENGTH else document_id[:_SHORT_LENGTH]}"

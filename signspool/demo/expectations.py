@@ -10,11 +10,12 @@ from itertools import groupby
 from shared.db.models import State, Task
 from shared.events import DocumentStatus, Origin, Outcome
 from shared.spool import Folder
-from signspool.demo.acts import Followed, Name, short
+from signspool.demo.acts import Followed
 from signspool.demo.asking import Confirmation
-from signspool.demo.facts import DocumentFact, Facts
+from signspool.demo.facts import Facts
 from signspool.demo.script import Cast, Role
 from signspool.demo.stage import ARCHIVE, SMARTSHARE
+from signspool.demo.values import DocumentFact, Name, short
 
 STORM_STATUS = 503
 _SENT_ON = 303

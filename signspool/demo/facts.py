@@ -4,174 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from sqlalchemy import select
-
-from processor import polls
-from processor.documents import outbox_item, outbox_query
-from shared.db.models import Document, EventRow, OutboxRow, State
 from shared.events import Origin
 from shared.record import SpoolRecord, parse_record
 from shared.spool import Entry, Folder
 from signspool.demo import asking
-from signspool.demo.acts import Name
+from signspool.demo.looking import documents
 from signspool.demo.script import Cast
 from signspool.demo.stage import ARCHIVE, SMARTSHARE, Stage
-
-_MANY = 1000
-BROWSER = "GET /api/return"
-"""In place of an action, for a browser that comes back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One callback as it was sent, and what the door answered; `words` is the receipt's id or the problem."""
-
-    provider: str
-    document_id: str
-    action: str
-    note: str
-    status: int
-    words: str
-    milliseconds: float
-
-    @property
-    def is_browser(self) -> bool:
-        """Whether it is no callback but a browser that comes back."""
-        return self.action == BROWSER
-
-
-@dataclass(frozen=True, slots=True)
-class EventFact:
-    """One recorded event. `origin` is how it was learned, `status` the document's after it."""
-
-    action: str
-    outcome: str
-    receipt_id: str
-    settled: bool
-    origin: str
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
-class OwedFact:
-    """One outbox row."""
-
-    task: str
-    destination: str
-    state: str
-    attempts: int
-    sha256: str | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentFact:
-    """One document as the database has it."""
-
-    provider: str
-    document_id: str
-    status: str
-    events: tuple[EventFact, ...]
-    owed: tuple[OwedFact, ...]
-
-    @property
-    def name(self) -> Name:
-        """Provider and document id."""
-        return self.provider, self.document_id
-
-    def told(self, origin: str) -> list[str]:
-        """The actions that were learned in one way, in order."""
-        return [event.action for event in self.events if event.origin == origin]
-
-    @property
-    def waiting(self) -> str | None:
-        """Why something that is owed waits for a person or an application; None when nothing does."""
-        return next((row.reason or "" for row in self.owed if row.state == State.WAITING), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One look while all is running: the documents, and how many entries lie in which folder.
-
-    `asked_about` is what providers are still asked about, by provider and subject.
-    """
-
-    documents: tuple[DocumentFact, ...]
-    counts: Mapping[Folder, int]
-    asked_about: frozenset[Name] = frozenset()
-
-    @property
-    def receipts(self) -> frozenset[str]:
-        """The receipts that are recorded."""
-        return frozenset(event.receipt_id for document in self.documents for event in document.events)
-
-    @property
-    def open_rows(self) -> list[tuple[DocumentFact, OwedFact]]:
-        """What is owed and may still be done without a person."""
-        return [
-            (document, row)
-            for document in self.documents
-            for row in document.owed
-            if row.state in (State.DUE, State.WAITING)
-        ]
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether everything recorded has come to an end, and no file waits."""
-        return (
-            not self.open_rows
-            and all(event.settled for document in self.documents for event in document.events)
-            and not self.counts[Folder.SPOOL]
-            and not self.counts[Folder.DEFERRED]
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """An entry that was seen in `deferred/`, with the reason that the database gives."""
-
-    provider: str
-    document_id: str
-    entry: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileFact:
-    """One signed file as a destination holds it."""
-
-    destination: str
-    provider: str
-    document_id: str
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lying:
-    """One entry in one of the folders, how it came, and why it lies there."""
-
-    folder: str
-    entry: str
-    receipt_id: str
-    reason: str
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """One attempt that failed and was made again, as the processor's log has it."""
-
-    task: str
-    lane: str
-    reason: str
+from signspool.demo.values import DocumentFact, FileFact, Lying, Name, Retry, Sent, Waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,29 +46,6 @@ class Facts:
     seconds: float
 
 
-def look(stage: Stage) -> Look:
-    """Look once at database and folders."""
-    # First what is asked about, since an answer is spooled before the asking ends.
-    with stage.database.reading() as connection:
-        asked = polls.listing(connection, None, _MANY)
-    about = frozenset((row["provider"], row["subject"]) for row in asked if row["next_at"] is not None)
-    # Then the folders: what lies in spool/ may be recorded a moment later, but not the other way about.
-    counts = {folder: sum(1 for _ in stage.spool.entries(folder)) for folder in Folder}
-    return Look(tuple(_documents(stage)), counts, about)
-
-
-def see_waiting(stage: Stage, document: DocumentFact) -> Waited | None:
-    """The entry of a document that lies in `deferred/` and waits; None when none does."""
-    receipts = {event.receipt_id for event in document.events}
-    reason = document.waiting
-    if reason is None:
-        return None
-    for entry in stage.spool.entries(Folder.DEFERRED):
-        if any(receipt in entry.name for receipt in receipts):
-            return Waited(*document.name, f"{entry.day}/{entry.name}", reason)
-    return None
-
-
 def collect(
     stage: Stage,
     cast: Cast,
@@ -234,7 +56,7 @@ def collect(
     seconds: float,
 ) -> Facts:
     """Read all facts, once both tiers have stopped."""
-    found = tuple(_documents(stage))
+    found = tuple(documents(stage))
     names = cast.by_workflow()
     requests = cast.world.requests_to("smartshare")
     return Facts(
@@ -262,37 +84,6 @@ def last_lines(log: Path, count: int) -> list[str]:
         return log.read_text("utf-8", "replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
-
-
-def _documents(stage: Stage) -> Iterator[DocumentFact]:
-    """Every document with its history and what is owed, in three queries, since this is asked often."""
-    events: dict[int, list[EventFact]] = defaultdict(list)
-    owed: dict[int, list[OwedFact]] = defaultdict(list)
-    with stage.database.transaction() as connection:
-        rows = connection.execute(
-            select(Document.id, Document.provider, Document.document_id, Document.status).order_by(
-                Document.provider.desc(), Document.document_id
-            )
-        ).all()
-        for event in connection.execute(select(EventRow.__table__).order_by(EventRow.id)).mappings():
-            events[event["document_fk"]].append(
-                EventFact(
-                    event["action"],
-                    event["outcome"],
-                    event["receipt_id"],
-                    event["settled_at"] is not None,
-                    event["origin"],
-                    event["status_after"],
-                )
-            )
-        for owing in connection.execute(outbox_query().order_by(OutboxRow.id)).mappings():
-            item = outbox_item(owing)
-            names = ("task", "destination", "state", "attempts", "sha256", "last_error")
-            owed[owing["document_fk"]].append(OwedFact(*(item[name] for name in names)))
-    for row in rows:
-        yield DocumentFact(
-            row.provider, row.document_id, row.status, tuple(events[row.id]), tuple(owed[row.id])
-        )
 
 
 def _attached(cast: Cast) -> Iterator[FileFact]:

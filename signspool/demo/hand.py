@@ -12,10 +12,9 @@ from typing import Protocol
 import httpx
 
 from processor.sending import Sending
-from signspool.demo import facts
-from signspool.demo.acts import Call, Name, short
-from signspool.demo.facts import Look, Sent, Waited
+from signspool.demo.looking import look
 from signspool.demo.stage import Stage
+from signspool.demo.values import BROWSER, Call, Look, Name, Sent, Waited, short
 from signspool.outgoing import Wish, send_documents
 from simulator.callbacks import send_callback
 from simulator.files import make_pdf
@@ -93,7 +92,7 @@ class Hand:
         pressed = await self.client.post(page, files={"action": (None, button)})
         began = time.monotonic()
         answer = await self.client.get(pressed.headers["location"])
-        await self._answered(name, facts.BROWSER, "browser", _Timed(answer, began))
+        await self._answered(name, BROWSER, "browser", _Timed(answer, began))
 
     async def _answered(self, name: Name, action: str, note: str, timed: _Timed) -> None:
         status = timed.answer.status_code
@@ -110,7 +109,7 @@ class Hand:
     async def until(self, is_so: Callable[[Look], bool]) -> None:
         """Look until something is so."""
         while True:
-            self.course.look = now = facts.look(self.stage)
+            self.course.look = now = look(self.stage)
             self.view.looked(now)
             if is_so(now):
                 return

@@ -11,12 +11,13 @@ import httpx
 
 from processor import documents
 from shared.spool import Folder
-from signspool.demo import facts
-from signspool.demo.acts import short
-from signspool.demo.facts import Facts, Look
+from signspool.demo.facts import Facts, collect
 from signspool.demo.hand import Course, Hand, View
+from signspool.demo.installing import set_up
+from signspool.demo.looking import see_waiting
 from signspool.demo.script import SSIGN, Cast, Role
-from signspool.demo.stage import Stage, set_up
+from signspool.demo.stage import Stage
+from signspool.demo.values import Look, short
 from signspool.supervisor import DiesAtOnceError
 from simulator.server import SimulatorServer
 from simulator.weather import Storm, StormKind
@@ -61,7 +62,7 @@ class Player:
             self.view.said(f"simulated providers and SmartShare: {simulator.url}")
             self.view.said(f"door: {stage.door_url}; spool: {stage.spool.root}")
             await self._beside_the_tiers(stage)
-            return facts.collect(
+            return collect(
                 stage,
                 self.cast,
                 sent=self._course.sent,
@@ -124,7 +125,7 @@ class Player:
 
     def _all_seen_waiting(self, stage: Stage, late: list[Role], look: Look) -> bool:
         names = {role.name for role in late}
-        seen = [facts.see_waiting(stage, document) for document in look.documents if document.name in names]
+        seen = [see_waiting(stage, document) for document in look.documents if document.name in names]
         self._course.waited = [waited for waited in seen if waited is not None]
         return len(self._course.waited) == len(late)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.spool import Folder
-from signspool.demo.acts import short
 from signspool.demo.expectations import Expectation
 from signspool.demo.facts import Facts
 from signspool.demo.script import SSIGN
 from signspool.demo.stage import ARCHIVE, SMARTSHARE
+from signspool.demo.values import short
 from signspool.demo.view import history_text
 from signspool.output import count_text, print_table, say
 

@@ -12,7 +12,8 @@ from shared.events import DocumentStatus, Outcome
 from signspool.demo.act_arqsign import ArqSignAct
 from signspool.demo.act_posten import PostenAct
 from signspool.demo.act_restpki import RestPkiAct
-from signspool.demo.acts import Act, Call, Followed, Name, dms_of
+from signspool.demo.acts import Act, Followed, dms_of
+from signspool.demo.values import Call, Name
 from simulator.callbacks import CERTISIGN_ACTIONS, SSIGN_ACTIONS, Body, certisign_body, ssign_body
 from simulator.certisign import Certisign
 from simulator.smartshare import SmartShare

@@ -14,9 +14,8 @@ from rich.text import Text
 from shared.db.models import State, Task
 from shared.events import DocumentStatus, Origin
 from shared.spool import Folder
-from signspool.demo.acts import Name, short
-from signspool.demo.facts import DocumentFact, Look, Sent
 from signspool.demo.hand import View
+from signspool.demo.values import DocumentFact, Look, Name, Sent, short
 from signspool.output import say
 
 _STYLES = {

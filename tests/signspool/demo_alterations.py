@@ -9,9 +9,9 @@ from typing import Any
 from shared.db.models import State
 from shared.events import DocumentStatus
 from shared.spool import Folder
-from signspool.demo.acts import short
-from signspool.demo.facts import EventFact, Facts, Lying
+from signspool.demo.facts import Facts
 from signspool.demo.stage import ARCHIVE, SMARTSHARE
+from signspool.demo.values import EventFact, Lying, short
 
 
 def _with_document(facts: Facts, place: int, **changes: Any) -> Facts:

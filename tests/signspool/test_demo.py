@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from shared.spool import Folder
-from signspool.demo.acts import short
 from signspool.demo.expectations import check
-from signspool.demo.facts import Facts, Look
+from signspool.demo.facts import Facts
 from signspool.demo.play import HungError, Player
 from signspool.demo.report import print_report
 from signspool.demo.script import Cast, make_cast
 from signspool.demo.stage import ARCHIVE
+from signspool.demo.values import Look, short
 from signspool.demo.view import Lines, Silence
 from simulator.weather import Storm, StormKind
 from tests.signspool.demo_alterations import ALTERED, FILES, altered
