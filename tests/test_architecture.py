@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def offenders(folder: str, forbidden: set[str]) -> list[str]:
 )
 def test_nobody_imports_what_lies_beside_or_above(folder: str, forbidden: set[str]) -> None:
     assert offenders(folder, forbidden) == []
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for the type checker count too: what two files say of each other belongs in a third."""
+    modules = {module_of(path): path for path in sources(*PACKAGES, "benchmarks")}
+    graph = {}
+    for module, path in modules.items():
+        named = imports_of(path) & modules.keys()
+        # `from package import module` means the module, and not the package's face.
+        graph[module] = {name for name in named if not any(word.startswith(f"{name}.") for word in named)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("name", list(provider_classes()))
