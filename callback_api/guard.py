@@ -13,6 +13,12 @@ from shared.spool import Folder, Spool
 
 MIN_FREE_INODES = 1000
 
+CANNOT_STORE = "with these settings nothing could be stored"
+"""Why settings are refused that would close a door which is open."""
+
+CANNOT_STORE = "with these settings nothing could be stored"
+"""Why settings are refused that would close a door which is open."""
+
 _log = structlog.get_logger()
 
 

@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from callback_api.app import Door, create_app
+from callback_api.guard import CANNOT_STORE
 from callback_api.metrics import DoorCounts
+from shared import hangup
 from shared.errors import SettingsError
 from shared.masking import learn_more_secrets
 from shared.notify import Notifier
@@ -76,6 +78,7 @@ class RunningDoor:
         loop = asyncio.get_running_loop()
         await self._opened.open()
         loop.add_signal_handler(signal.SIGHUP, self._asked.set)
+        hangup.release()
         background = [loop.create_task(self._beat()), loop.create_task(self._reload_when_asked())]
         try:
             yield
@@ -130,7 +133,7 @@ class RunningDoor:
         reason = opened.door.guard.reason
         if reason is not None and self._opened.door.guard.reason is None:
             await opened.close()
-            raise SettingsError(f"with these settings nothing could be stored: {reason}")
+            raise SettingsError(f"{CANNOT_STORE}: {reason}")
         changed = changes(self._settings, settings)
         old, self._opened = self._opened, opened
         self._serve = _served(opened.door, settings)

@@ -22,7 +22,7 @@ from callback_api.metrics import DoorCounts, new_board, private_address
 from callback_api.protocol import ConnectionLimits, LimitedConfig, LimitedProtocol
 from callback_api.running import RunningDoor
 from callback_api.workers import Workers
-from shared import logs
+from shared import hangup, logs
 from shared.metrics.board import Board
 from shared.notify import Notifier
 from shared.settings import Settings, build_providers, load_settings, secret_values
@@ -114,23 +114,29 @@ class _Server(uvicorn.Server):
 def run(settings: Settings, *, workers: int = 1, fd: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, finish what is in hand, and return.
 
-    `fd` is a listening socket that somebody else opened, as systemd does. Several workers read the settings
-    again, each for itself, and so does SIGHUP: the environment must lead to the same ones.
+    `fd` is a listening socket that somebody else opened, as systemd does. SIGHUP has the settings read again,
+    by each of several workers for itself: the environment must lead to the same ones.
 
     Raises:
         SettingsError: the door may not open.
         SystemExit: the address cannot be had, or a worker did not start.
     """
-    # Until somebody listens to it, it must not end us; the settings are being read anyway.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup.hold()
     allow_open_files(settings.api.max_connections + SPARE_FILES)
     notifier = Notifier.from_environment()
     board = new_board(workers)
     if workers > 1:
         check_providers(build_providers(settings))
-        config = uvicorn_config(partial(worker_app, board), settings, workers=workers)
+        config = uvicorn_config(partial(worker_app, settings, board), settings, workers=workers)
         with private_address(settings, board) as follow:
-            _run_workers(config, fd, notifier, follow)
+
+            def adopt(settings: Settings) -> None:
+                # For workers that start from now on, in place of those that died.
+                config.app = partial(worker_app, settings, board)
+                config.follow(settings)
+                follow(settings)
+
+            _run_workers(config, settings, fd, notifier, adopt)
         return
     door = RunningDoor(settings, read_settings=read_settings, notifier=notifier, counts=DoorCounts(board))
     server = _Server(uvicorn_config(door, settings), notifier)
@@ -159,10 +165,11 @@ def read_settings() -> Settings:
     return load_settings(without=NOT_THE_DOORS)
 
 
-def worker_app(board: Board | None = None) -> RunningDoor:
-    """The door of one worker process, which counts on a row of the board."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings = read_settings()
+def worker_app(settings: Settings, board: Board | None = None) -> RunningDoor:
+    """The door of one worker process, which counts on a row of the board.
+
+    It begins with the settings that its parent took over last, whatever the files say by now.
+    """
     logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     door = RunningDoor(
         settings,
@@ -193,11 +200,15 @@ def allow_open_files(wanted: int) -> None:
 
 
 def _run_workers(
-    config: uvicorn.Config, fd: int | None, notifier: Notifier, on_reload: Callable[[Settings], None]
+    config: uvicorn.Config,
+    settings: Settings,
+    fd: int | None,
+    notifier: Notifier,
+    on_reload: Callable[[Settings], None],
 ) -> None:
     listening = _inherited(fd) if fd is not None else config.bind_socket()
     supervisor = Workers(
-        config, listening, read_settings=read_settings, notifier=notifier, on_reload=on_reload
+        config, listening, settings, read_settings=read_settings, notifier=notifier, on_reload=on_reload
     )
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):

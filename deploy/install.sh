@@ -19,5 +19,6 @@ test -e /etc/signspool/signspool.toml ||
 
 install -D --mode=0644 --target-directory=/usr/local/lib/systemd/system deploy/systemd/*
 install -D --mode=0755 --target-directory=/usr/local/sbin deploy/bin/signspool
+install -D --mode=0755 --target-directory=/usr/local/lib/signspool deploy/bin/hand-over-credentials
 ln --symbolic --force --no-dereference "$version" /opt/signspool/current
 systemctl daemon-reload

@@ -8,7 +8,7 @@ systemctl disable --now signspool-check.timer signspool-api-metrics.socket
 rm --force /usr/local/lib/systemd/system/signspool-* /usr/local/sbin/signspool
 rm --force /usr/local/lib/sysusers.d/signspool.conf /usr/local/lib/tmpfiles.d/signspool.conf
 systemctl daemon-reload
-rm --recursive --force /opt/signspool
+rm --recursive --force /opt/signspool /usr/local/lib/signspool
 if [ "${1:-}" = --purge ]; then
     rm --recursive --force /etc/signspool /var/lib/signspool
     userdel signspool

@@ -29,6 +29,7 @@ from processor.pipeline import Pipeline, Tally, TooManyBadError
 from processor.poll import Poller
 from processor.settle import Settler
 from processor.watch import watch
+from shared import hangup
 from shared.db.session import Database
 from shared.errors import SchemaError, SettingsError, UnavailableError
 from shared.notify import Notifier
@@ -88,6 +89,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self._have_threads(loop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
+        hangup.release()
         stop, stopping = asyncio.Event(), threading.Event()
         self._end_on_signal(stop, stopping)
         async with self._alone(stop):

@@ -1,8 +1,17 @@
-"""`python -m signspool`, the same as the `signspool` command."""
+"""The `signspool` command, also as `python -m signspool`."""
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from signspool.cli import main
+from shared import hangup
 
+
+def main() -> None:
+    """The entry point. Loading takes a second, in which SIGHUP must not end a tier that is just starting."""
+    hangup.hold()
+    from signspool.cli import main as run  # noqa: PLC0415  (this is what takes a second)
+
+    run()
+
+
+if __name__ == "__main__":
     main()

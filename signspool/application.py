@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shared import hangup
 from signspool import (
     check,
     database,
@@ -23,6 +24,9 @@ from signspool import (
 )
 from signspool.context import Config, remember_config
 from signspool.demo.command import demo
+
+_RELOADING = ("api", "processor")
+"""Commands that listen to SIGHUP themselves, once they can obey; the others end by it."""
 
 # Plain help starts fast and reads the same everywhere. Tracebacks of Typer's show local variables, and with
 # them secrets.
@@ -49,6 +53,8 @@ def options(
     Exit codes: 0 good, 1 something is wrong or was not found, 2 wrong use.
     """
     remember_config(context, config)
+    if context.invoked_subcommand not in _RELOADING:
+        hangup.release()
 
 
 app.command()(up.up)

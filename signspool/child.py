@@ -10,19 +10,22 @@ import os
 import signal
 import sys
 
-from signspool.cli import run
+from shared import hangup
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Tie this process to its parent, then run the command."""
+    hangup.hold()
     parent, *arguments = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     # It may have died before we asked.
     if os.getppid() != int(parent):
         sys.exit("signspool: the command that started this is gone")
+    from signspool.cli import run  # noqa: PLC0415  (takes a second)
+
     sys.exit(run(arguments))
 
 

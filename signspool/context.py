@@ -55,6 +55,25 @@ def config_of(context: typer.Context, config: Path | None) -> Path | None:
 def settings_of(
     context: typer.Context, config: Path | None, *, without: Collection[str] = (), **overrides: Any
 ) -> Settings:
+    """The settings, as `read_settings` gives them; the log follows them from now on.
+
+    Every command has them from here, so that what it logs, and what it repeats of a peer, holds none of
+    their secrets, and standard output is its own.
+
+    Raises:
+        SettingsError: something is wrong with them.
+    """
+    from shared import logs  # noqa: PLC0415  (slow to import, and `--help` needs none)
+    from shared.settings import secret_values  # noqa: PLC0415
+
+    settings = read_settings(context, config, without=without, **overrides)
+    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
+    return settings
+
+
+def read_settings(
+    context: typer.Context, config: Path | None, *, without: Collection[str] = (), **overrides: Any
+) -> Settings:
     """The settings, with what the command line says; dots of a key are written as two underscores.
 
     Sections in `without` are not looked at.
@@ -62,7 +81,7 @@ def settings_of(
     Raises:
         SettingsError: something is wrong with them.
     """
-    from shared.settings import load_settings  # noqa: PLC0415  (slow to import, and `--help` needs none)
+    from shared.settings import load_settings  # noqa: PLC0415
 
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return load_settings(config_of(context, config), overrides=dotted, without=without)

@@ -9,6 +9,7 @@ from typing import Any
 
 from shared import jsontext
 from shared.errors import UnavailableError, UsageError
+from shared.masking import mask
 from shared.names import day_of, encode_id, guid_in
 from shared.providers import AnyProvider
 from shared.record import SpoolRecord, parse_record
@@ -53,7 +54,7 @@ class Seen:
             "path": self.path,
             "document_id": self.document_id,
             "provider": self.provider,
-            "action": record.action if record else None,
+            "action": mask(record.action) if record else None,
             "received_at": record.received_at.isoformat() if record else None,
             "age_seconds": round(self.age_seconds, 1),
             "reason": reason,

@@ -43,10 +43,8 @@ def retention(
     Example: signspool retention --dry-run
     """
     from processor import parts  # noqa: PLC0415
-    from shared import logs  # noqa: PLC0415
 
     settings = settings_of(context, config)
-    logs.configure(settings.log.format, settings.log.level)
     spool = spool_of(settings)
     with database_of(settings) as database:
         keeping = parts.housekeeping(settings, spool, database)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from signspool.context import Config, Json, config_of, settings_of
+from shared import hangup
+from signspool.context import Config, Json, config_of, read_settings, settings_of
 from signspool.output import print_json, say
 
 if TYPE_CHECKING:
@@ -47,12 +48,9 @@ def api(
     Example: signspool api --workers 2 --port 8080
     """
     from callback_api.server import NOT_THE_DOORS, run  # noqa: PLC0415  (only this command needs the door)
-    from shared import logs  # noqa: PLC0415  (the tiers alone log)
-    from shared.settings import secret_values  # noqa: PLC0415
     from shared.settings.layers import CONFIG_VARIABLE, PREFIX  # noqa: PLC0415
 
     settings = settings_of(context, config, without=NOT_THE_DOORS, api__host=host, api__port=port)
-    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     # Workers are processes of their own that read the settings again, as everybody does at a reload.
     named = config_of(context, config)
     given = {CONFIG_VARIABLE: named, f"{PREFIX}API__HOST": host, f"{PREFIX}API__PORT": port}
@@ -74,13 +72,10 @@ def processor(
     Example: signspool processor --once
     """
     settings = settings_of(context, config)
-    from shared import logs  # noqa: PLC0415  (the tiers alone log)
-    from shared.settings import secret_values  # noqa: PLC0415
-
-    logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     if not once:
-        asyncio.run(_run(settings, lambda: settings_of(context, config)))
+        asyncio.run(_run(settings, lambda: read_settings(context, config)))
         return
+    hangup.release()
     tally, owed = asyncio.run(_run_once(settings))
     done = {"recorded": tally.recorded, "quarantined": tally.quarantined, "left": tally.skipped, "owed": owed}
     if as_json:

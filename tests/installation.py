@@ -92,9 +92,10 @@ class Installation:
         self.database.close()
 
     def log(self, tier: str) -> str:
-        """What a tier has written so far."""
+        """What a tier has written so far, in whole lines."""
         path = self.home / f"{tier}.log"
-        return path.read_text() if path.exists() else ""
+        written, newline, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
+        return written + newline
 
     @staticmethod
     def _environ() -> dict[str, str]:

@@ -12,12 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
+import typer
 
 from shared.names import entry_name
 from shared.spool import Folder
+from signspool.application import app
 from simulator.files import make_pdf
 from tests.conftest import make_database
 from tests.installation import Installation, free_port
@@ -32,7 +35,41 @@ PERSONS = ("52998224725", "529.982.247-25", "529982247-25", "150765 00565", "150
 SAID = " and ".join(PERSONS)
 WHO = re.compile("|".join(map(re.escape, PERSONS)))
 SECRETS = re.compile(f"{MARK}|{re.escape(base64.b64encode(BASIC.encode()).decode())}", re.IGNORECASE)
-BAD, GOOD, ODD = "1001", "1002", "1003"
+BAD, GOOD, ODD, TAKEN_BACK = "1001", "1002", "1003", "1008"
+LAID = f"{PERSONS[0]}_note.json"
+"""What somebody laid into the spool; a file's name is what people search by, and is shown as it is."""
+
+
+COMMANDS: list[tuple[str, tuple[str, ...]]] = [
+    ("check", ()),
+    ("db upgrade", ()),
+    ("deliveries ls", ("--json",)),
+    ("deliveries refetch", ("1", "--dry-run")),
+    ("deliveries retry", ("--state", "failed", "--dry-run")),
+    ("documents cancel", ("arqsign", TAKEN_BACK)),
+    ("documents erase", ("ssign", GOOD, "--dry-run")),
+    ("documents import", ("{home}/sent.csv", "--dry-run")),
+    ("documents ls", ()),
+    ("documents register", ("ssign", "1006", "--ref", "file_ids=9")),
+    ("documents send", ("{home}/contract.pdf", "--provider", "restpki", "--return-url", "https://app.test/")),
+    ("documents show", ("ssign", GOOD)),
+    *(("documents show", ("ssign", document_id, "--json")) for document_id in (BAD, GOOD, ODD, "1004")),
+    ("polls ask", ("restpki", "unknown")),
+    ("polls ls", ()),
+    ("providers ls", ()),
+    ("providers show", ("restpki",)),
+    ("retention", ("--dry-run",)),
+    ("settings show", ()),
+    ("spool discard", ("--all", "--folder", "quarantine", "--dry-run")),
+    ("spool ls", ()),
+    ("spool requeue", ("--all", "--folder", "quarantine", "--dry-run")),
+    ("spool reverify", ("--all", "--dry-run")),
+    ("spool shape", ()),
+    ("spool show", (GOOD, "--json")),
+    ("spool verify", ()),
+]
+"""Every command that reads settings and ends by itself, with arguments that lead it to what was fed."""
+WITHOUT_SETTINGS_OR_END = {"api", "demo", "man", "processor", "simulate", "up"}
 
 
 class Peers:
@@ -74,6 +111,8 @@ class Peers:
             )
         elif "EnvelopeFileId=odd" in call.target:
             call.say(302, echo, location=f"http://elsewhere/{MARK}?cpf={PERSONS[0]}")
+        elif call.target.startswith("/arqsign"):
+            call.say(400, f"you sent {[value for value in call.headers.values() if MARK in value]}".encode())
         elif call.target.startswith("/dms"):
             call.say(400, json_body({"error": echo.decode(), "headers": dict(call.headers)}))
         else:
@@ -153,6 +192,13 @@ base_url = "{peers}/restpki"
 token = "{MARK}|restpki-key"
 authentication = "basic"
 secret = "{BASIC}"
+[providers.arqsign]
+base_url = "{peers}/arqsign"
+app_key = "{MARK}-app-key"
+subscription_key = "{MARK}-subscription-key"
+responsible_id = "0c1d2e3f"
+folder_id = "5e6f7a8b"
+secret = "{MARK}-arqsign"
 [destinations.dms]
 kind = "http"
 url = "{peers}/dms/${{document_id}}"
@@ -169,6 +215,7 @@ def _feed(story: Story) -> None:
     for document_id, file_ids in ((BAD, "bad"), (GOOD, "good"), (ODD, "odd")):
         made.register("ssign", document_id, {}, file_ids=file_ids)
         _post(story, f"accepted {document_id}", {"envelopeId": int(document_id), "action": "COMPLETED"}, 200)
+    made.register("arqsign", TAKEN_BACK, {})
     _post(story, "unknown action", {"envelopeId": 1004, "action": f"ASSINADO {SAID}"}, 200)
     _post(story, "wrong secret", {"envelopeId": 1, "action": "COMPLETED"}, 401, f"{MARK}-wrong")
     _post(story, "no action", {"envelopeId": 1, SAID: SAID}, 422)
@@ -195,7 +242,7 @@ def _feed(story: Story) -> None:
     with socket.create_connection(("127.0.0.1", made.port), timeout=10) as raw:
         raw.sendall(f"GARBAGE {MARK} {SAID}\r\n\r\n".encode())
         story.said["garbage"] = raw.recv(65536).decode("utf-8", "replace")
-    _lay(made, f"{PERSONS[0]}_note.json", f"not JSON: {SAID} {MARK}".encode())
+    _lay(made, LAID, f"not JSON: {SAID} {MARK}".encode())
     _lay(
         made,
         entry_name("1005", "0190a000-0000-7000-8000-000000000000"),
@@ -232,20 +279,18 @@ def _lay(made: Installation, name: str, content: bytes) -> None:
 
 
 def _ask_commands(story: Story, nursery: Nursery) -> None:
-    made = story.installation
-    commands = (
-        *(("documents", "show", "ssign", document_id, "--json") for document_id in (BAD, GOOD, ODD, "1004")),
-        ("documents", "show", "ssign", GOOD),
-        ("deliveries", "ls", "--json"),
-        ("check",),
-        ("settings", "show"),
-    )
-    for number, command in enumerate(commands):
-        output = made.home / f"command-{number}.txt"
-        asked = nursery.start([*command, "--config", str(made.config)], output)
-        assert asked.wait(30), command
-        story.said[" ".join(command)] = output.read_text()
-        assert output.read_text(), command
+    """Side by side, since none changes anything but the one that the peer refuses."""
+    home, asked = story.installation.home, {}
+    (home / "contract.pdf").write_bytes(make_pdf("to be signed"))
+    (home / "sent.csv").write_text("provider,document_id,ref.file_ids\nssign,1007,7\n")
+    for number, (words, arguments) in enumerate(COMMANDS):
+        output = home / f"command-{number}.txt"
+        order = [*words.split(), *(argument.format(home=home) for argument in arguments)]
+        asked[output] = order, nursery.start([*order, "--config", str(story.installation.config)], output)
+    for output, (order, process) in asked.items():
+        assert process.wait(60), order
+        story.said[" ".join(order)] = output.read_text()
+        assert output.read_text(), order
 
 
 def leaks(text: str) -> list[str]:
@@ -274,8 +319,32 @@ def test_no_line_of_a_log_holds_a_secret_or_a_number_of_a_person(story: Story, t
 
 
 def test_no_answer_metric_or_listing_holds_one(story: Story) -> None:
-    found = {name: leaks(text) for name, text in story.said.items()}
+    said = dict(story.said)
+    # Shows what was received, as the file itself does.
+    shown = json.loads(said.pop(f"spool show {GOOD} --json"))
+    said["spool show"] = json.dumps([{**entry, "content": entry["content"]["receipt"]} for entry in shown])
+    found = {name: leaks(text.replace(LAID, "")) for name, text in said.items()}
     assert {name: texts for name, texts in found.items() if texts} == {}
+
+
+def test_every_command_was_asked() -> None:
+    """A new one has to be added above."""
+
+    def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+        below = getattr(command, "commands", None)
+        if below is None:
+            yield " ".join(words)
+        else:
+            for name, part in below.items():
+                yield from leaves(part, (*words, name))
+
+    known = set(leaves(typer.main.get_command(app)))
+    assert {words for words, _ in COMMANDS} == known - WITHOUT_SETTINGS_OR_END
+
+
+def test_a_command_that_repeats_the_words_of_a_peer_knows_the_secrets_that_it_sent(story: Story) -> None:
+    """As the tiers do: this one was told its own key."""
+    assert "you sent ['***'" in story.said[f"documents cancel arqsign {TAKEN_BACK}"]
 
 
 def test_no_file_outside_the_payloads_holds_one(story: Story) -> None:
@@ -284,7 +353,8 @@ def test_no_file_outside_the_payloads_holds_one(story: Story) -> None:
     found = {}
     for path in sorted(made.home.rglob("*")):
         inside = path.relative_to(made.home).parts
-        if not path.is_file() or path == made.config or inside[0] == "archive":
+        # What was said in commands is looked at above.
+        if not path.is_file() or path == made.config or inside[0] == "archive" or "command-" in path.name:
             continue
         text = path.read_bytes().decode("utf-8", "replace")
         if inside[0] == "root" and inside[1] == "files":

@@ -23,6 +23,7 @@ from shared.providers._base import (
     SentDocument,
     Signer,
     Steps,
+    excerpt,
 )
 
 _MAX_BYTES = 100_000_000
@@ -138,7 +139,8 @@ def cancel_process(api: Api, process_id: str) -> Steps[str]:
     request = api.about(api.settings.cancel_path, process_id, method="PATCH")
     answer = yield replace(request, effect=True)
     api.expect(answer, "the cancelling")
-    return answer.body.decode("utf-8", "replace").strip().strip('"')[:200] or "cancelled"
+    said = answer.body.strip().strip(b'"')
+    return excerpt(said) if said else "cancelled"
 
 
 # Checked before anything is sent

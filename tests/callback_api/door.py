@@ -145,8 +145,9 @@ class Process:
         self.base_url = f"http://127.0.0.1:{self.port}"
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """What it has logged so far."""
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        """What it has logged so far, but for a line that is being written."""
+        whole, _, _ = self.log_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def raw(self, *pieces: bytes) -> bytes:
         """Send bytes on a connection of their own, then read until it is closed."""

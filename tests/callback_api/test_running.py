@@ -46,8 +46,8 @@ RESTPKI = (
 OTHER = "another-secret-9c1e"  # An invented one.
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)
@@ -309,42 +309,6 @@ def started_door(folder: Path, workers: int = 1) -> Iterator[Process]:
     finally:
         door.process.kill()
         door.process.wait()
-
-
-def test_several_workers_are_one_door(
-    tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ready when all are; all take over new settings, refuse wrong ones, and one that dies is replaced by one
-    with the settings of now. No request is lost by a reload."""
-    make_settings(tmp_path)
-    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
-    monkeypatch.setenv("WATCHDOG_USEC", "900000")
-    with started_door(tmp_path, workers=2) as door:
-        assert manager.next("READY=1", 3 * DEADLINE_SECONDS)
-        assert len(started(door)) == 2
-        assert manager.next("WATCHDOG=1")
-        with load(door, [SECRET, OTHER]) as failed:
-            make_config(tmp_path, providers="[providers.ssign]\n")
-            assert "no secret is set" in reload(door, "settings.refused")["reason"]
-            assert status_with(door, SECRET) == 200
-            make_config(tmp_path, providers=provider(OTHER))
-            reload(door, "settings.reloaded")
-            until(lambda: said(door, "settings.reloaded") == 2, "both workers to reload")
-            assert {status_with(door, SECRET) for _ in range(8)} == {401}
-        assert failed == []
-        # The processes are the same ones as before.
-        assert len(started(door)) == 2
-        os.kill(worker_of(door), signal.SIGKILL)
-        until(lambda: len(started(door)) == 3, "a new worker")
-        assert {status_with(door, OTHER) for _ in range(8)} == {200}
-        assert door.stop() == 0
-        assert manager.next("STOPPING=1")
-
-
-def worker_of(door: Process) -> int:
-    """One of the workers' processes."""
-    children = Path(f"/proc/{door.process.pid}/task/{door.process.pid}/children").read_text().split()
-    return next(int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 @contextlib.contextmanager

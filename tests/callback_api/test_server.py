@@ -352,20 +352,20 @@ def test_a_forwarded_address_is_believed_from_trusted_proxies_only(tmp_path: Pat
     assert addresses == ["203.0.113.9", "127.0.0.1"]
 
 
-def test_a_worker_that_cannot_start_is_an_error(tmp_path: Path) -> None:
-    """Not a clean end, after which systemd would not start it again."""
+def test_several_workers_are_not_started_with_wrong_settings(tmp_path: Path) -> None:
+    """Their parent finds it out, and ends by the code after which systemd does not start it again."""
     make_settings(tmp_path)
     config = make_config(tmp_path, providers="[providers.ssign]\n")
     done = subprocess.run(
-        [sys.executable, "-c", "from callback_api.server import worker_app; worker_app()"],
+        [sys.executable, "-m", "signspool", "api", "--workers", "2", "--config", str(config)],
         cwd=REPOSITORY,
-        env={**os.environ, "SIGNSPOOL_CONFIG": str(config)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "no secret is set" in done.stderr
+    assert "Started parent process" not in done.stderr
 
 
 def test_log_lines_are_json_and_hold_no_secret(tmp_path: Path) -> None:

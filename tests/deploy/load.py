@@ -1,5 +1,5 @@
-"""Callbacks without a pause until standard input ends: `python load.py URL SECRET THREADS`; then says in JSON
-how it went.
+"""Callbacks without a pause until standard input ends, by `python load.py URL THREADS SECRET...`; then
+says in JSON how it went. One that is refused for its secret is sent again with the next one.
 
 Stands alone, so that any Python can run it. Every second thread makes a new connection for each request, as
 most providers do; the others keep theirs, as proxies do.
@@ -23,11 +23,11 @@ _PAUSE_SECONDS = 0.01
 class Sender(threading.Thread):
     """One that posts callbacks; `done` are the receipts, `failed` what went wrong."""
 
-    def __init__(self, url: str, secret: str, number: int, stop: threading.Event) -> None:
+    def __init__(self, url: str, secrets: list[str], number: int, stop: threading.Event) -> None:
         super().__init__()
         parts = urlsplit(url)
         self._host, self._path = parts.netloc, f"{parts.path}?{parts.query}"
-        self._secret = secret
+        self._secrets = secrets
         self._number = number
         self._stop_asked = stop
         self.done: list[str] = []
@@ -55,11 +55,14 @@ class Sender(threading.Thread):
 
     def _post(self, connection: http.client.HTTPConnection, document: str, *, keeps: bool) -> bool:
         """Send one callback; whether its connection is over."""
-        headers = {"X-Callback-Secret": self._secret, "Connection": "keep-alive" if keeps else "close"}
         body = json.dumps({"envelopeId": document, "action": "EXPIRED"})
-        connection.request("POST", self._path, body=body, headers=headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        for secret in self._secrets:
+            headers = {"X-Callback-Secret": secret, "Connection": "keep-alive" if keeps else "close"}
+            connection.request("POST", self._path, body=body, headers=headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != 401:
+                break
         if answer.status == 200:
             self.done.append(json.loads(content)["id"])
         else:
@@ -68,9 +71,9 @@ class Sender(threading.Thread):
 
 
 def main() -> None:
-    url, secret, threads = sys.argv[1:]
+    url, threads, *secrets = sys.argv[1:]
     stop = threading.Event()
-    senders = [Sender(url, secret, number, stop) for number in range(int(threads))]
+    senders = [Sender(url, secrets, number, stop) for number in range(int(threads))]
     for sender in senders:
         sender.start()
     sys.stdin.read()

@@ -77,11 +77,11 @@ class Load:
 
 
 @contextlib.contextmanager
-def under_load(machine: Machine) -> Iterator[Load]:
+def under_load(machine: Machine, *secrets: str) -> Iterator[Load]:
     """Send callbacks without a pause inside the block, on connections that are kept and on new ones."""
-    secret = (machine.root / SECRET_FILE.lstrip("/")).read_text().strip()
+    program = str(Path(__file__).with_name("load.py"))
     sending = subprocess.Popen(
-        machine.beside(sys.executable, str(Path(__file__).with_name("load.py")), URL, secret, str(SENDERS)),
+        machine.beside(sys.executable, program, URL, str(SENDERS), *(secrets or [secret_of(machine)])),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -100,6 +100,18 @@ def under_load(machine: Machine) -> Iterator[Load]:
     finally:
         sending.kill()
         sending.communicate()
+
+
+def secret_of(machine: Machine) -> str:
+    """What proves a callback, once the door has taken it over."""
+    return (machine.root / SECRET_FILE.lstrip("/")).read_text().strip()
+
+
+def status_with(machine: Machine, secret: str) -> int:
+    """What the door answers to one callback with this secret."""
+    body = '{"envelopeId": 1, "action": "EXPIRED"}'
+    command = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'X-Callback-Secret: {secret}' -d '{body}' '{URL}'"
+    return int(machine.says(command))
 
 
 def stored(machine: Machine) -> set[str]:
@@ -214,13 +226,57 @@ def test_wrong_settings_are_refused_by_a_reload_and_the_old_ones_stay(machine: M
     assert (main_pid(machine, API), main_pid(machine, PROCESSOR)) == before
 
 
-def test_a_new_secret_counts_from_the_restart_on(machine: Machine) -> None:
-    """As the page says; the load that follows is sent with the new one."""
+def test_a_new_secret_counts_from_the_reload_on_and_no_callback_fails(machine: Machine) -> None:
+    """As the page says, for both services. It lies in its place before, and counts for nothing until then."""
+    before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    old = secret_of(machine)
     machine.run(commands("Install")[1])
-    machine.run(commands("Change settings and secrets")[1])
-    with under_load(machine) as load:
-        pass
+    new = secret_of(machine)
+    assert (status_with(machine, old), status_with(machine, new)) == (200, 401)
+    with under_load(machine, old, new) as load:
+        machine.run(commands("Change settings and secrets")[0])
+        for unit in (API, PROCESSOR):
+            wait_for_words(machine, unit, "providers.ssign.secret")
+        assert (status_with(machine, old), status_with(machine, new)) == (401, 200)
     expect_nothing_lost(machine, load)
+    assert (main_pid(machine, API), main_pid(machine, PROCESSOR)) == before
+
+
+def test_after_a_reload_too_each_service_sees_its_own_secrets_alone_and_in_memory_alone(
+    machine: Machine,
+) -> None:
+    """The door none of the processor's; nobody can change them, and none lies where it could be swapped."""
+    token = "/etc/signspool/credentials/processor/providers.ssign.token"
+    machine.run(f"umask 077; echo a-token-of-the-test > {token}")
+    machine.run(f"systemctl reload {API} {PROCESSOR}")
+    wait_for_words(machine, PROCESSOR, "providers.ssign.token")
+    expected = {
+        API: {"door_providers.ssign.secret"},
+        PROCESSOR: {"door_providers.ssign.secret", "processor_providers.ssign.token"},
+    }
+    for unit, names in expected.items():
+        inside = f"nsenter --target={main_pid(machine, unit)} --mount"
+        seen = machine.says(f"{inside} find /run/credentials -type f -printf '%p %m %u %F\\n'")
+        folder = f"/run/credentials/{unit}.service"
+        assert set(seen.splitlines()) == {f"{folder}/{name} 400 signspool ramfs" for name in names}
+        assert machine.run(f"{inside} touch {folder}/more", check=False).returncode != 0
+        assert machine.run(f"touch {folder}/more", check=False).returncode != 0
+        assert machine.run(f"runuser -u stranger -- ls {folder}", check=False).returncode != 0
+    # And one that is taken away is gone.
+    machine.run(f"rm {token}; systemctl reload {PROCESSOR}")
+    machine.wait(
+        lambda: machine.journal(PROCESSOR).count("providers.ssign.token") == 2, "it to be taken over"
+    )
+    assert "token" not in machine.says(f"ls /run/credentials/{PROCESSOR}.service")
+
+
+def test_secrets_that_cannot_be_handed_over_fail_the_reload_and_the_old_ones_stay(machine: Machine) -> None:
+    folder = SECRET_FILE.rpartition("/")[0]
+    machine.run(f"mv {folder} {folder}.away")
+    assert machine.run(f"systemctl reload {API}", check=False).returncode != 0
+    wait_for_words(machine, API, f"make the folder {folder} first")
+    machine.run(f"mv {folder}.away {folder}")
+    assert status_with(machine, secret_of(machine)) == 200
 
 
 def test_a_processor_whose_loop_hangs_is_started_again(machine: Machine) -> None:

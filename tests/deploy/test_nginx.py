@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,24 @@ A_LOW_RATE_FOR_ONE = {
     "zone=signspool_address:10m rate=50r/s": "zone=signspool_address:10m rate=1r/m",
     "zone=signspool_address burst=200": "zone=signspool_address burst=4",
 }
+A_LOW_RATE_FOR_BROWSERS = {
+    "zone=signspool_address:10m rate=50r/s": "zone=signspool_address:10m rate=1r/m",
+    "zone=signspool_address burst=50": "zone=signspool_address burst=4",
+}
 A_LOW_RATE = {
     "zone=signspool_provider:1m rate=200r/s": "zone=signspool_provider:1m rate=1r/m",
     "zone=signspool_provider burst=1000": "zone=signspool_provider burst=4",
 }
+PAGE = "https://app.test/signed"
+BROWSERS = f"""
+[providers.ssign]
+secret = "{SECRET}"
+[providers.restpki]
+authentication = "basic"
+secret = "lacuna:invented"
+return_page = "{PAGE}"
+"""
+RETURN = "/api/return?provider=restpki&signatureSessionId=5f0c6f3e-0000-4000-8000-000000000000"
 
 
 def configured(home: Path, port: int, door_port: int, changes: dict[str, str]) -> Path:
@@ -109,7 +124,7 @@ def authority() -> trustme.CA:
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Path]]:
     folder = tmp_path_factory.mktemp("door")
-    settings = make_settings(folder, api='trusted_proxies = ["127.0.0.1"]')
+    settings = make_settings(folder, api='trusted_proxies = ["127.0.0.1"]', providers=BROWSERS)
     with running(folder / "signspool.toml") as started:
         yield started, settings.spool.root
 
@@ -209,6 +224,51 @@ def test_nothing_else_of_the_door_is_reached(front: Front, path: str) -> None:
         assert client.get(path).status_code == 404
 
 
+def test_a_browser_that_comes_back_is_sent_on_by_the_door(front: Front) -> None:
+    """Also one that brings many cookies along."""
+    with front.client() as client:
+        for cookies in ("", "x" * 12_000):
+            answer = client.get(RETURN, headers={"Cookie": f"session={cookies}"})
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith(PAGE)
+
+
+def test_nothing_is_told_of_the_version(front: Front) -> None:
+    with front.client() as client:
+        answer = client.get("/")
+    assert answer.headers["server"] == "nginx"
+    assert "nginx/" not in answer.text
+
+
+def speaks(front: Front, version: ssl.TLSVersion) -> ssl.SSLSession | None:
+    """The session that is made with this version of TLS alone; None when it is refused."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # This side would refuse old ones itself.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    port = int(front.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as plain:
+        try:
+            with context.wrap_socket(plain) as connection:
+                return connection.session
+        except ssl.SSLError:
+            return None
+
+
+def test_only_todays_versions_of_tls_are_spoken(front: Front) -> None:
+    """And no session is kept in a ticket, whose key would open all that was recorded."""
+    assert speaks(front, ssl.TLSVersion.TLSv1) is None
+    assert speaks(front, ssl.TLSVersion.TLSv1_1) is None
+    assert speaks(front, ssl.TLSVersion.TLSv1_3) is not None
+    session = speaks(front, ssl.TLSVersion.TLSv1_2)
+    assert session is not None
+    assert not session.has_ticket
+
+
 def test_no_plain_http_is_spoken(front: Front) -> None:
     answer = httpx.post(front.url.replace("https", "http") + URL, content=BODY, headers=HEADERS)
     assert answer.status_code == 400
@@ -226,6 +286,14 @@ def test_a_sender_that_sends_too_much_is_asked_to_come_again(
     assert {answer.headers["retry-after"] for answer in answers[5:]} == {"30"}
     assert {answer.headers["content-type"] for answer in answers[5:]} == {"application/problem+json"}
     assert len(paths(door[1])) == count + 5
+
+
+def test_a_browser_that_comes_back_too_often_is_asked_to_come_again(
+    tmp_path: Path, authority: trustme.CA, door: tuple[Process, Path]
+) -> None:
+    """At once; the others are sent on without a wait."""
+    with started(tmp_path, authority, door, A_LOW_RATE_FOR_BROWSERS) as front, front.client() as client:
+        assert [client.get(RETURN).status_code for _ in range(8)] == [303] * 5 + [503] * 3
 
 
 def test_one_provider_that_sends_too_much_takes_nothing_from_another(

@@ -60,7 +60,8 @@ def test_systemd_understands_every_line_of_the_units() -> None:
         text=True,
         check=False,
     )
-    assert [line for line in told.stderr.splitlines() if "/opt/signspool" not in line] == []
+    ours = ("/opt/signspool", "/usr/local/lib/signspool")
+    assert [line for line in told.stderr.splitlines() if not any(path in line for path in ours)] == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,17 @@ def test_a_script_does_just_what_the_page_says(script: str, heading: str) -> Non
     assert done[begins : begins + len(documented)] == documented
     rest = done[begins + len(documented) :]
     assert not rest or rest[0] == 'if [ "${1:-}" = --purge ]; then'
+
+
+@pytest.mark.parametrize("tier", ["api", "processor"])
+def test_a_reload_hands_over_the_credentials_of_a_start(tier: str) -> None:
+    """All of them, before the signal; and no others, since they would be shown to the wrong service."""
+    text = (DEPLOY / "systemd" / f"signspool-{tier}.service").read_text()
+    loaded = re.findall(r"^LoadCredential=(.*)$", text, re.MULTILINE)
+    handing, signalling = re.findall(r"^ExecReload=(.*)$", text, re.MULTILINE)
+    assert loaded
+    assert handing == " ".join(["+/usr/local/lib/signspool/hand-over-credentials %n $MAINPID", *loaded])
+    assert signalling == "/bin/kill -HUP $MAINPID"
 
 
 def test_the_settings_of_a_new_installation_are_right() -> None:
