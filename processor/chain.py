@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
-from processor.daylists import ERASED_SUFFIX, EXPIRED_SUFFIX, DayLists, Line, digest_of_file, parse_line
+from processor.daylists import (
+    ERASED_SUFFIX,
+    EXPIRED_SUFFIX,
+    DayLists,
+    Line,
+    digest_of_file,
+    parse_line,
+    path_in,
+)
 from shared.spool import Entry, Folder, Spool
 
 _ELSEWHERE = (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE)
@@ -27,15 +35,16 @@ class Verified:
     """What was found: how many lists, how many files in each state, and every fault.
 
     States: `sound`, `erased` on request, `expired` with its day, `elsewhere` when it was put back to be
-    handled again, `altered`, `missing`. `unlisted` files came after the newest list, as a rule, and wait for
-    the next.
+    handled again, `altered`, `missing`. `unlisted` are the paths of files that came after the newest list, as
+    a rule, and wait for the next. `ends_with_sha256` is the digest of the newest list, which vouches for all.
     """
 
     lists: int = 0
     begins_on: str | None = None
     ends_on: str | None = None
+    ends_with_sha256: str | None = None
     files: Counter[str] = field(default_factory=Counter)
-    unlisted: int = 0
+    unlisted: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -61,13 +70,24 @@ class Chain:
         for day in days:
             self._verify_list(found, day, before, on_disk, files=files)
             before = day
+        if days:
+            found.ends_with_sha256 = self._digest(found, self._lists.path(days[-1]).name)
         if files and days:
-            found.unlisted = sum(
-                max(0, sum(1 for _ in self._lists.names_in(day)) - on_disk[day])
-                for day in self._spool.days(Folder.DONE)
-                if days[0] <= day <= days[-1]
-            )
+            for day in reversed(self._spool.days(Folder.DONE)):
+                # Names are compared for the few days alone in which there are more than were listed.
+                if days[0] <= day <= days[-1] and self._count(day) > on_disk[day]:
+                    found.unlisted += self._unlisted(day, days)
         return found
+
+    def _count(self, day: str) -> int:
+        return sum(1 for _ in self._lists.names_in(day))
+
+    def _unlisted(self, day: str, days: list[str]) -> list[str]:
+        names = set(self._lists.names_in(day))
+        for listed in days:
+            if listed >= day:
+                names.difference_update(filter(None, map(path_in, self._lists.lines(listed))))
+        return sorted(names)
 
     def _verify_list(
         self, found: Verified, day: str, before: str | None, on_disk: Counter[str], *, files: bool

@@ -171,7 +171,7 @@ class DayLists:
         first = min([*days, since.date().isoformat()])
         for day in listed:
             if found and day >= first:
-                found -= {path for line in self.lines(day) if (path := _path_in(line)) in found and path}
+                found -= {path for line in self.lines(day) if (path := path_in(line)) in found and path}
         return found
 
     def _listed_at(self, day: str) -> datetime:
@@ -235,7 +235,8 @@ class DayLists:
                 started = time.monotonic()
 
 
-def _path_in(line: bytes) -> str | None:
+def path_in(line: bytes) -> str | None:
+    """The path in a line of a list; None when it is none."""
     try:
         return parse_line(line).path
     except ValueError:

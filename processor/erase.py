@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from processor.daylists import ERASED_SUFFIX
 from processor.documents import outbox_item, outbox_query
+from processor.ordered import erase_orders
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task, document_key
 from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError, UsageError
@@ -166,11 +167,13 @@ def erase_rows(database: Database, document_fk: int, *, spool_id: str, now: date
         if database.is_sqlite:
             # Else the old text would stay in pages that are free now.
             connection.exec_driver_sql("PRAGMA secure_delete = ON")
-        connection.execute(
+        erased = connection.execute(
             update(Document)
             .where(Document.id == document_fk)
             .values(refs={}, dms={}, learned={}, refs_version=Document.refs_version + 1, erased_at=now)
-        )
+            .returning(Document.provider, Document.document_id)
+        ).one()
+        erase_orders(connection, erased.provider, erased.document_id)
         events = update(EventRow).where(EventRow.document_fk == document_fk)
         connection.execute(events.values(message=""))
         connection.execute(events.where(EventRow.event_type == EventType.UNKNOWN).values(action=ERASED))

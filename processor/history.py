@@ -9,6 +9,7 @@ from datetime import datetime, time, timedelta
 import structlog
 from sqlalchemy import Connection, Select, delete, exists, func, select, update
 
+from processor.ordered import drop_orders
 from shared.clock import Clock
 from shared.db.models import Document, EventRow, FileRow, OutboxRow, State
 from shared.db.session import Database
@@ -48,6 +49,8 @@ class History:
     def drop(self, stop: threading.Event) -> int:
         """Drop what is over, a bounded number of rows in a transaction; returns of how many documents.
 
+        Orders for signature that are as old keep their reference alone.
+
         Raises:
             DatabaseUnavailableError: the database is away; what was dropped so far stays dropped.
         """
@@ -60,6 +63,10 @@ class History:
             if found:
                 with self._database.transaction() as connection:
                     dropped += self._drop(connection, before, found)
+        emptied = _IDS_AT_ONCE
+        while emptied == _IDS_AT_ONCE and not stop.wait(_PAUSE_SECONDS):
+            with self._database.transaction() as connection:
+                emptied = drop_orders(connection, before, _IDS_AT_ONCE)
         if dropped:
             log.info("retention.history_dropped", documents=dropped)
         return dropped

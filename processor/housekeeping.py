@@ -52,9 +52,13 @@ class Housekeeping:
             if not alone:
                 return Kept()
             listed = self._lists.make(stop)
-            # What is not listed yet must not go.
-            days = 0 if stop.is_set() else self._retention.drop(stop)
-            documents = 0 if stop.is_set() else self.history.drop(stop)
+            days = documents = 0
+            try:
+                # What is not listed yet must not go.
+                days = 0 if stop.is_set() else self._retention.drop(stop)
+            finally:
+                # A folder that cannot be deleted is no reason to keep what stands in the database.
+                documents = 0 if stop.is_set() else self.history.drop(stop)
         if not stop.is_set():
             self._done_on = today
         return Kept(listed, days, documents, is_whole=not stop.is_set())

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from processor.daylists import EXPIRED_SUFFIX, LIST_SUFFIX, DayLists
+from shared.errors import SpoolUnavailableError
 from shared.names import day_of
 from shared.spool import Folder, Spool, unavailable, write_small
 
@@ -84,28 +85,48 @@ class Retention:
     def drop(self, stop: threading.Event) -> int:
         """Delete what is over, once a day or until told to stop; returns how many days.
 
+        What cannot be deleted keeps nothing else from going, and is tried again by the next call.
+
         Raises:
-            SpoolUnavailableError: something cannot be deleted.
+            SpoolUnavailableError: something could not be deleted; the rest was.
         """
         today = self._spool.clock.today()
         if self._checked_on == today:
             return 0
-        days = self.over()
-        for number, (folder, name) in enumerate(days):
-            if folder is Folder.DONE:
-                self._note_expired(name)
-            with unavailable(f"delete {folder}/{name}"):
-                if not _drop_folder(self._spool.folder(folder) / name, stop):
-                    return number
-            log.info("retention.dropped", folder=str(folder), day=name)
+        dropped = 0
+        troubles: list[SpoolUnavailableError] = []
+        for folder, name in self.over():
+            try:
+                if not self._drop_day(folder, name, stop):
+                    return dropped
+            except SpoolUnavailableError as error:
+                troubles.append(error)
+            else:
+                dropped += 1
         for path in (*self._reasons(), *self._old_lists()):
-            with unavailable(f"delete {path}"):
-                (self._spool.root / path).unlink(missing_ok=True)
-            log.info("retention.dropped", path=path)
+            try:
+                with unavailable(f"delete {path}"):
+                    (self._spool.root / path).unlink(missing_ok=True)
+            except SpoolUnavailableError as error:
+                troubles.append(error)
+            else:
+                log.info("retention.dropped", path=path)
+        if troubles:
+            raise troubles[0]
         self._drop_empty_days()
         self._drop_empty_file_folders()
         self._checked_on = today
-        return len(days)
+        return dropped
+
+    def _drop_day(self, folder: Folder, name: str, stop: threading.Event) -> bool:
+        """Delete one day; False when told to stop before its end."""
+        if folder is Folder.DONE:
+            self._note_expired(name)
+        with unavailable(f"delete {folder}/{name}"):
+            if not _drop_folder(self._spool.folder(folder) / name, stop):
+                return False
+        log.info("retention.dropped", folder=str(folder), day=name)
+        return True
 
     def _note_expired(self, day: str) -> None:
         """Before a day is deleted: who misses its files one day finds out where they went."""
@@ -164,7 +185,8 @@ def _drop_folder(path: Path, stop: threading.Event) -> bool:
                 shutil.rmtree(item.path)
             else:
                 Path(item.path).unlink(missing_ok=True)
-    path.rmdir()
+    # A day that somebody moved to another disk left a link behind.
+    path.unlink() if path.is_symlink() else path.rmdir()
     return True
 
 

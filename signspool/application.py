@@ -22,6 +22,7 @@ from signspool import (
     tiers,
     up,
 )
+from signspool.completion import completion
 from signspool.context import Config, remember_config
 from signspool.demo.command import demo
 
@@ -69,6 +70,7 @@ app.add_typer(providers.group, name="providers")
 app.add_typer(database.group, name="db")
 app.add_typer(settings.group, name="settings")
 app.command()(manual.man)
+app.command()(completion)
 app.command()(retention.retention)
 app.command()(tiers.simulate)
 app.command()(demo)

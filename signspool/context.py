@@ -125,7 +125,12 @@ def confirm(question: str, *, yes: bool, dry_run: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question} Look first with --dry-run, then say --yes")
-    if not typer.confirm(question, err=True):
+    try:
+        wanted = typer.confirm(question, err=True)
+    except typer.Abort:
+        # Ctrl-C or Ctrl-D, which is no fault and has its own exit code.
+        raise KeyboardInterrupt from None
+    if not wanted:
         raise UsageError("nothing was done")
 
 

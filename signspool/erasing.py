@@ -166,7 +166,10 @@ def _shown(known: Traces | None, entries: list[Seen]) -> dict[str, Any]:
 
 def _print(shown: dict[str, Any]) -> None:
     for place in (*shown["entries"], *shown["files"]):
-        say(f"erase   {place}")
+        if place.startswith(f"{Folder.SPOOL}/"):
+            say(f"wait    {place}: it is not recorded yet, and the processor has to do that first")
+        else:
+            say(f"erase   {place}")
     for row in shown["owed"]:
         say(f"owed    {row['task']} ({row['destination']}), {row['state']}: needs --give-up")
     for row in shown["copies"]:

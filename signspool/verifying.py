@@ -18,6 +18,9 @@ _WORDS = {
     "missing": "MISSING",
 }
 
+_NAMED = 20
+"""Files that are told by name when they are in no list; with `--json` all are."""
+
 
 def verify(
     context: typer.Context,
@@ -50,6 +53,7 @@ def verify(
                 "lists": found.lists,
                 "begins_on": found.begins_on,
                 "ends_on": found.ends_on,
+                "ends_with_sha256": found.ends_with_sha256,
                 "files": {state: found.files[state] for state in _WORDS},
                 "unlisted": found.unlisted,
                 "faults": [{"path": fault.path, "fault": fault.text} for fault in found.faults],
@@ -63,7 +67,11 @@ def verify(
         for state, words in _WORDS.items():
             if found.files[state]:
                 say(f"{count_text(found.files[state], 'file')} {words}")
+        for path in found.unlisted[:_NAMED]:
+            say(f"done/{path}: in no list yet")
         if found.unlisted:
-            say(f"{count_text(found.unlisted, 'file')} in no list yet: the next one names them")
+            say(f"{count_text(len(found.unlisted), 'file')} in no list yet: the next one names what is new")
+        if found.ends_with_sha256:
+            say(f"sha256 of the newest list: {found.ends_with_sha256}; it is in the log of its making, too")
     if found.faults:
         raise typer.Exit(1)

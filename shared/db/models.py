@@ -1,7 +1,7 @@
 """The tables.
 
 documents   one row for each document of a provider: its status, and what the application registered
-events      what callbacks said, one row an event, for good
+events      what callbacks said, one row an event, until retention drops them
 outbox      what is owed because of an event: fetch the signed file, deliver it, advance the workflow, tell
             the company's own table
 files       signed files that were fetched, by digest

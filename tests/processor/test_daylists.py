@@ -107,13 +107,13 @@ def test_a_file_that_is_finished_late_stands_in_the_next_list_and_no_list_is_wri
     archive.lists.make(NO_STOP)
     before = {path: path.read_bytes() for path in archive.done.glob("*.sha256")}
     archive.settle(old, "3.json")
-    assert Chain(archive.spool).verify().unlisted == 1
+    assert Chain(archive.spool).verify().unlisted == [f"{old}/3.json"]
     archive.calendar.ahead += timedelta(days=1)
     assert archive.lists.make(NO_STOP) == [today]
     assert archive.listed(today) == [f"{yesterday}.sha256", f"{old}/3.json"]
     assert {path: path.read_bytes() for path in before} == before
     assert archive.sha256sum(today).returncode == 0
-    assert (archive.faults(), Chain(archive.spool).verify().unlisted) == ([], 0)
+    assert (archive.faults(), Chain(archive.spool).verify().unlisted) == ([], [])
 
 
 def test_a_daemon_that_was_away_for_days_makes_every_list(archive: Archive) -> None:

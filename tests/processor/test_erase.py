@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
 
+from processor import polls
 from processor.erase import ERASED, Traces, erase_rows, stop_work, traces
-from shared.db.models import Document, EventRow, FileRow, OutboxRow, State
+from processor.history import History
+from shared.db.models import (
+    Document,
+    EventRow,
+    FileRow,
+    OutboxRow,
+    PollRow,
+    SendingRow,
+    SendingState,
+    State,
+    document_key,
+)
 from shared.errors import UsageError
+from shared.providers._base import Ask
 from tests.processor.conftest import Workshop
 
 PERSON = "Joana-Marques-8471"
@@ -66,14 +80,42 @@ def handled(workshop: Workshop) -> Traces:
     with workshop.database.transaction() as connection:
         for row in rows:
             connection.execute(FileRow.__table__.insert().values(**common, **row))  # type: ignore[attr-defined]
+        polls.begin(connection, "ssign", [Ask("155"), Ask("envelope 7"), Ask("156")], now)
+    change(workshop, PollRow, note=PERSON)
+    ordered(workshop, "ours-1", "155", ["155"])
+    # One envelope of two documents, of which one is erased.
+    ordered(workshop, "ours-2", "envelope 7", ["155", "1155"])
     return found
+
+
+def ordered(workshop: Workshop, reference: str, envelope_id: str, document_ids: list[str]) -> None:
+    """What stands in the database of documents that were sent out from here."""
+    now = workshop.clock.now()
+    with workshop.database.transaction() as connection:
+        connection.execute(
+            insert(SendingRow).values(
+                provider="ssign",
+                reference_key=document_key(reference),
+                reference=reference,
+                fingerprint="f" * 64,
+                title=f"Contract of {PERSON}",
+                state=SendingState.SENT,
+                envelope_id=envelope_id,
+                documents=[{"document_id": each, "file": f"{PERSON} {each}.pdf"} for each in document_ids],
+                last_error=PERSON,
+                attempts=1,
+                created_at=now,
+                sent_at=now,
+                answered_at=now,
+            )
+        )
 
 
 def every_text(workshop: Workshop) -> str:
     with workshop.database.transaction() as connection:
         return "".join(
             str(connection.execute(text(f"SELECT * FROM {table}")).all())
-            for table in ("documents", "events", "outbox", "files")
+            for table in ("documents", "events", "outbox", "files", "sendings", "polls")
         )
 
 
@@ -83,7 +125,12 @@ def test_no_text_of_a_person_is_left_in_any_row(workshop: Workshop) -> None:
     change(workshop, OutboxRow, state=State.DONE)
     before = workshop.show("155")
     erase_rows(workshop.database, found.document_fk, spool_id=workshop.spool_id, now=workshop.clock.now())
-    assert PERSON not in every_text(workshop)
+    # What is of another document stays: a file beside it in its envelope, and what asking for it told.
+    others = every_text(workshop).replace(f"{PERSON} 1155.pdf", "")
+    assert others.count(PERSON) == 1
+    change(workshop, PollRow, note="")
+    assert PERSON not in every_text(workshop).replace(f"{PERSON} 1155.pdf", "")
+    assert "ours-2" in others
     shown = workshop.show("155")
     assert {event["action"] for event in shown["events"]} == {ERASED, "COMPLETED"}
     for kept in ("payload_sha256", "outcome", "received_at", "recorded_at", "trust", "status_after"):
@@ -122,3 +169,30 @@ def test_what_is_owed_stops_it_until_it_is_given_up_and_what_is_in_work_always(w
     workshop.put({"envelopeId": 155, "action": "COMPLETED"})
     workshop.work()
     assert workshop.show("155")["owed"] == []
+
+
+def test_a_title_that_names_a_person_does_not_outlive_the_history(workshop: Workshop) -> None:
+    """Of an order as old as what retention drops, the reference stays: it is not sent a second time."""
+    ordered(workshop, "old", "155", ["155"])
+    workshop.time.pass_seconds(10 * 86_400)
+    ordered(workshop, "young", "156", ["156"])
+    unknown = {"title": "asked for", "documents": [], "last_error": ""}
+    ordered(workshop, "unknown", "157", [])
+    with workshop.database.transaction() as connection:
+        connection.execute(
+            update(SendingRow)
+            .where(SendingRow.reference == "unknown")
+            .values(
+                state=SendingState.UNKNOWN, created_at=workshop.clock.now() - timedelta(days=10), **unknown
+            )
+        )
+    history = History(workshop.database, workshop.clock, keep_seconds=5 * 86_400.0)
+    for _ in range(2):
+        history.drop(threading.Event())
+    with workshop.database.transaction() as connection:
+        rows = {row.reference: row for row in connection.execute(select(SendingRow.__table__))}
+    assert (rows["old"].title, rows["old"].last_error) == ("", "")
+    assert rows["old"].documents == [{"document_id": "155", "file": None}]
+    assert rows["old"].state == SendingState.SENT
+    assert PERSON in rows["young"].title
+    assert rows["unknown"].title == "asked for"

@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
+import pytest
+from sqlalchemy import update
+
 from processor.daylists import DayLists
 from processor.history import History
 from processor.housekeeping import Housekeeping, Kept, alone_on
 from processor.retention import Retention
+from shared.db.models import EventRow
+from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder
 from tests.processor.conftest import Workshop
 
@@ -78,3 +83,24 @@ def test_reasons_go_whose_entry_a_person_took_away_and_the_others_stay(workshop:
     retention.drop(NO_STOP)
     assert len(list(names[9].iterdir())) == 4
     assert len(list(names[2].iterdir())) == 5
+
+
+def test_a_folder_that_cannot_be_deleted_does_not_keep_the_history_in_the_database(
+    workshop: Workshop,
+) -> None:
+    """It is said, and tried again by the next call."""
+    workshop.put({"envelopeId": 155, "action": "DELETED"})
+    workshop.work()
+    with workshop.database.transaction() as connection:
+        connection.execute(update(EventRow).values(settled_at=workshop.clock.now()))
+    workshop.time.pass_seconds(9 * DAY_SECONDS)
+    housekeeping = make_housekeeping(workshop)
+    # A folder stands where only a file can.
+    stuck = workshop.spool.folder(Folder.QUARANTINE) / "2020-01-01" / "x.reason.json"
+    stuck.mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(SpoolUnavailableError, match="delete"):
+            housekeeping.work(NO_STOP)
+    assert workshop.show("155")["history_dropped_at"] is not None
+    stuck.rmdir()
+    assert housekeeping.work(NO_STOP).is_whole

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from processor.retention import Retention
+from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 from tests.doubles import FakeTime
 
@@ -99,3 +106,48 @@ def test_a_stop_ends_the_deleting_and_the_next_time_goes_on(tmp_path: Path) -> N
     stop.clear()
     assert keep.drop(stop) == 1
     assert spool.days(Folder.DONE) == []
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may delete everything; in the block this process is an ordinary user."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_day_that_cannot_be_deleted_keeps_no_other_from_going_and_is_tried_again() -> None:
+    """Somebody changed its rights, by a restore for instance: it is said, and the disk does not fill up."""
+    with tempfile.TemporaryDirectory() as home:
+        spool = make_spool(Path(home) / "root", FakeTime(), [38, 39, 40])
+        locked = spool.folder(Folder.DONE) / spool.days(Folder.DONE)[-1]
+        locked.chmod(0o555)
+        if os.geteuid() == 0:
+            for path in (Path(home), *Path(home).rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        keep = Retention(spool, {Folder.DONE: 5 * DAY, Folder.REFUSED: 5 * DAY})
+        with as_nobody(), pytest.raises(SpoolUnavailableError, match=f"done/{locked.name}: Permission"):
+            keep.drop(threading.Event())
+        assert (spool.days(Folder.DONE), spool.days(Folder.REFUSED)) == ([locked.name], [])
+        locked.chmod(0o755)
+        with as_nobody():
+            assert keep.drop(threading.Event()) == 1
+        assert spool.days(Folder.DONE) == []
+
+
+def test_a_day_that_was_moved_to_another_disk_goes_with_its_link(tmp_path: Path) -> None:
+    spool = make_spool(tmp_path / "root", FakeTime(), [40])
+    [day] = spool.days(Folder.DONE)
+    elsewhere = (spool.folder(Folder.DONE) / day).rename(tmp_path / "elsewhere")
+    (spool.folder(Folder.DONE) / day).symlink_to(elsewhere)
+    assert Retention(spool, {Folder.DONE: 5 * DAY}).drop(threading.Event()) == 1
+    assert (spool.days(Folder.DONE), list(elsewhere.iterdir())) == ([], [])
+    assert not (spool.folder(Folder.DONE) / day).is_symlink()

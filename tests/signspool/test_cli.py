@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +22,14 @@ from typer.main import get_command
 
 from shared.db.models import State
 from shared.providers import provider_classes
+from shared.spool import Folder
 from signspool.cli import app, run
 from signspool.deliveries import DeliveryState
 from signspool.manual import render
 from tests.nursery import REPOSITORY
 from tests.signspool.conftest import MakePlace, Place, clean_environ
 
-WITHOUT_SETTINGS = (["simulate"], ["demo"], ["man"])
+WITHOUT_SETTINGS = (["simulate"], ["demo"], ["man"], ["completion"])
 
 
 def all_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[list[str]]:
@@ -71,7 +76,7 @@ def test_every_command_explains_itself_with_an_example(
 def test_the_shell_completes_commands_options_and_values(
     shell: str, typed: str, offered: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    """As the script asks that `--show-completion` prints."""
+    """As the scripts ask that `completion` prints."""
     monkeypatch.setenv("_SIGNSPOOL_COMPLETE", f"complete_{shell}")
     monkeypatch.setenv("COMP_WORDS", typed)
     monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
@@ -81,32 +86,6 @@ def test_the_shell_completes_commands_options_and_values(
     said = capsys.readouterr().out
     words = ["--dry-run", "requeue", "reverify", "quarantine", "refused", *provider_classes()]
     assert offered == set(re.findall("|".join(words), said))
-
-
-def test_bash_takes_the_script_and_completes(place: Place) -> None:
-    """In a real shell, by the function that the script defines."""
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("bash is not installed")
-    script = place.home / "completion"
-    shown = subprocess.run(
-        [sys.executable, "-m", "signspool", "--show-completion", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=REPOSITORY,
-    )
-    script.write_text(shown.stdout)
-    program = place.home / "signspool"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m signspool "$@"\n')
-    program.chmod(0o755)
-    asked = (
-        f". {script}; COMP_WORDS=(signspool documents er); COMP_CWORD=2; "
-        f'PATH="{place.home}:$PATH"; PYTHONPATH="{REPOSITORY}" _signspool_completion {program}; '
-        'echo "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run([bash, "-c", asked], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["erase"]
 
 
 def test_the_manual_page_is_the_one_that_the_texts_make() -> None:
@@ -228,6 +207,31 @@ def test_ctrl_c_exits_130_without_a_traceback(place: Place) -> None:
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert b"Traceback" not in err
+
+
+def test_ctrl_c_at_a_question_exits_130_and_nothing_is_done(place: Place) -> None:
+    """On a terminal, where a change of many things asks."""
+    name = place.callback(folder=Folder.QUARANTINE).name
+    ours, theirs = pty.openpty()
+    command = ["spool", "requeue", "--all", "--folder", "quarantine", "--config", str(place.config)]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "signspool", *command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=place.home,
+        env={**clean_environ(), "PYTHONPATH": str(REPOSITORY)},
+    )
+    os.close(theirs)
+    shown, ends_at = "", time.monotonic() + 30
+    while "[y/N]" not in shown:
+        ready, _, _ = select.select([ours], [], [], max(0.0, ends_at - time.monotonic()))
+        assert ready, f"it does not ask: {shown!r}"
+        shown += os.read(ours, 4096).decode("utf-8", "replace")
+    asking.send_signal(signal.SIGINT)
+    assert asking.wait(30) == 130
+    os.close(ours)
+    assert place.names(Folder.QUARANTINE) == [name]
 
 
 @pytest.mark.parametrize("start", [["-m", "signspool"], ["-c", "from signspool.cli import main; main()"]])

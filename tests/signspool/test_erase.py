@@ -137,6 +137,8 @@ def test_what_is_owed_or_not_recorded_yet_comes_first(place: Place) -> None:
     said = place.here("documents", "erase", "ssign", "155", "--yes")
     assert said.code == 2
     assert "not recorded yet" in said.err
+    told = place.here("documents", "erase", "ssign", "155", "--dry-run").out
+    assert f"wait    spool/{entry.day}/{entry.name}: it is not recorded yet" in told
     place.once()
     said = place.here("documents", "erase", "ssign", "155", "--yes")
     assert said.code == 2

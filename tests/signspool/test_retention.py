@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -50,6 +51,15 @@ def test_an_altered_file_is_told_by_verify_and_a_broken_chain_by_check(place: Pl
     assert place.forked("retention", "--yes").code == 0
     sound = {item["about"]: item for item in place.here("check", "--offline", "--json").json}["evidence"]
     assert (sound["level"], sound["finding"][:7]) == ("ok", "3 lists")
+    added = place.file("added.json", b"{}", Folder.DONE, entries[1].day)
+    said = place.here("spool", "verify")
+    assert said.code == 0
+    assert f"done/{added.day}/{added.name}: in no list yet\n" in said.out
+    newest = place.spool.folder(Folder.DONE) / f"{entries[2].day}.sha256"
+    told = place.here("spool", "verify", "--json").json
+    assert told["unlisted"] == [f"{added.day}/{added.name}"]
+    assert told["ends_with_sha256"] == hashlib.sha256(newest.read_bytes()).hexdigest()
+    assert told["ends_with_sha256"] in said.out
     place.spool.path(Folder.DONE, entries[0]).write_text("{}")
     said = place.here("spool", "verify")
     assert said.code == 1
