@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar, Unpack
 
 from sqlalchemy import Connection
 
 from processor.budget import Budget
-from processor.download import Streamed
+from processor.sender import SendOptions, Streamed, StreamingSender, StreamOptions
 from shared.clock import Clock
 from shared.db.session import Database
 from shared.errors import (
@@ -29,33 +29,6 @@ _PATIENCE_SECONDS = 2.0
 """A place that is free so soon is waited for."""
 
 
-class Sender(Protocol):
-    """What is needed of `processor.outside.Outside`."""
-
-    async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: Any = None,
-        silence_seconds: float | None = None,
-    ) -> Answer:
-        """Send one request and read its answer into memory."""
-
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: Any = None,
-        redirects: bool = False,
-        silence_seconds: float | None = None,
-    ) -> AbstractAsyncContextManager[Streamed]:
-        """Send one request; its answer is read within the block."""
-
-
 class BookedSender:
     """Sends as the sender does that it is given, once the call is booked.
 
@@ -64,7 +37,7 @@ class BookedSender:
     """
 
     def __init__(
-        self, sender: Sender, budget: Budget, *, database: Database, clock: Clock, asking: bool
+        self, sender: StreamingSender, budget: Budget, *, database: Database, clock: Clock, asking: bool
     ) -> None:
         self._sender = sender
         self._budget = budget
@@ -73,42 +46,20 @@ class BookedSender:
         self._asking = asking
 
     async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: Any = None,
-        silence_seconds: float | None = None,
+        self, method: str, url: str, *, headers: Mapping[str, str], **options: Unpack[SendOptions]
     ) -> Answer:
         """Book, then send one request and read its answer into memory."""
         async with self._booked():
-            return await self._sender.send(
-                method, url, headers=headers, content=content, silence_seconds=silence_seconds
-            )
+            return await self._sender.send(method, url, headers=headers, **options)
 
     @asynccontextmanager
     async def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: Any = None,
-        redirects: bool = False,
-        silence_seconds: float | None = None,
+        self, method: str, url: str, *, headers: Mapping[str, str], **options: Unpack[StreamOptions]
     ) -> AsyncIterator[Streamed]:
         """Book, then send one request; its answer is read within the block."""
         async with (
             self._booked(),
-            self._sender.stream(
-                method,
-                url,
-                headers=headers,
-                content=content,
-                redirects=redirects,
-                silence_seconds=silence_seconds,
-            ) as streamed,
+            self._sender.stream(method, url, headers=headers, **options) as streamed,
         ):
             yield streamed
 
@@ -148,8 +99,8 @@ class BookedSender:
 
 
 def booked(
-    provider: AnyProvider, sender: Sender, *, database: Database, clock: Clock, asking: bool = False
-) -> Sender:
+    provider: AnyProvider, sender: StreamingSender, *, database: Database, clock: Clock, asking: bool = False
+) -> StreamingSender:
     """The sender for a provider: one that books first if the provider's account has limits."""
     limits = provider.limits
     if limits is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from processor.sender import Sender
 from shared.errors import PermanentError, SignspoolError
 from shared.providers._base import Answer, FileContent, Request, Steps
 
@@ -13,21 +14,6 @@ T = TypeVar("T")
 
 _SHORTEST_SECRET = 6
 """Shorter words of a request's headers are no secrets, and messages have to stay readable."""
-
-
-class Sender(Protocol):
-    """What is needed of `processor.outside.Outside` to ask for what fits into memory."""
-
-    async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: bytes | None = None,
-        silence_seconds: float | None = None,
-    ) -> Answer:
-        """Send one request and read its answer into memory."""
 
 
 async def converse(steps: Steps[T], ask: Callable[[Request], Awaitable[Answer]]) -> T:

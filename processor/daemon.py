@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,6 +18,7 @@ from sqlalchemy import Connection
 
 from processor import outbox
 from processor.agreed import AgreedTime
+from processor.alone import alone
 from processor.download import remove_leftovers
 from processor.housekeeping import Housekeeping
 from processor.lanes import Lane
@@ -109,8 +108,8 @@ class Daemon:
         """
         stop, stopping = asyncio.Event(), threading.Event()
         self._end_on_signal(stop, stopping)
-        with single_instance(self.spool.root) as alone:
-            if not alone:
+        with alone(self.spool.root / LOCK) as is_ours:
+            if not is_ours:
                 raise UnavailableError("another processor works on this spool: stop it first")
             await asyncio.to_thread(self._prepare)
             with self._writing():
@@ -193,8 +192,8 @@ class Daemon:
         """Wait, as a hot standby, until no other processor works on this spool."""
         told = False
         while not stop.is_set():
-            with single_instance(self.spool.root) as alone:
-                if alone:
+            with alone(self.spool.root / LOCK) as is_ours:
+                if is_ours:
                     self.metrics.stands_by(False)
                     yield
                     return
@@ -372,21 +371,6 @@ class _Pause:
             return _BAD_STREAK_PAUSE_SECONDS
         seconds, self._seconds = self._seconds, min(self._seconds * 2, _LONGEST_PAUSE_SECONDS)
         return seconds
-
-
-@contextmanager
-def single_instance(root: Path) -> Iterator[bool]:
-    """Whether this is the only processor on a spool; the lock is held inside the block."""
-    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

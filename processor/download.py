@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from processor.converse import ask_in_memory, converse, whole_content
 from processor.jsontree import JsonTreeDecoder
 from processor.labels import disposition_name, plain_name
 from processor.landing import LandedFile, Landing, remove_leftovers
+from processor.sender import Streamed, StreamingSender
 from processor.unpack import JsonFilesDecoder, Part, expand_zip
 from processor.verify import MEDIA_TYPES, check_file, ending_of
 from shared.errors import NotReadyError, PermanentError, TransientError
@@ -31,7 +32,7 @@ from shared.providers._base import (
     SignedFile,
 )
 
-__all__ = ["Outside", "StoredFile", "Streamed", "fetch_files", "remove_leftovers"]
+__all__ = ["StoredFile", "fetch_files", "remove_leftovers"]
 
 T = TypeVar("T")
 
@@ -44,51 +45,6 @@ _JSON_EXTRA_BYTES = 1024 * 1024
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 _ANY_TYPE = "application/octet-stream"
 _ZIP_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-zip"})
-
-
-class Streamed(Protocol):
-    """What is needed of `processor.outside.Streamed`."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers, names in lower case."""
-
-    def chunks(self) -> AsyncGenerator[bytes]:
-        """The body in pieces."""
-
-    async def beginning(self) -> bytes:
-        """The beginning of the body of an answer that is no success, for a message."""
-
-
-class Outside(Protocol):
-    """What is needed of `processor.outside.Outside`."""
-
-    async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: bytes | None = None,
-        silence_seconds: float | None = None,
-    ) -> Answer:
-        """Send one request and read its answer into memory."""
-
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: bytes | None = None,
-        redirects: bool = False,
-        silence_seconds: float | None = None,
-    ) -> AbstractAsyncContextManager[Streamed]:
-        """Send one request; its answer is read within the block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +67,7 @@ class StoredFile:
 async def fetch_files(
     provider: Provider[Any],
     document: DocumentView,
-    outside: Outside,
+    sender: StreamingSender,
     folder: Path,
     *,
     max_file_bytes: int,
@@ -129,7 +85,7 @@ async def fetch_files(
     """
     landing = Landing(folder, max_file_bytes=max_file_bytes)
     try:
-        chosen = await _converse(provider, document, outside, landing)
+        chosen = await _converse(provider, document, sender, landing)
         if not chosen:
             raise NotReadyError(f"{provider.title} has no file of this document yet")
         return await _in_thread(lambda: _store(document.document_id, chosen, landing))
@@ -138,16 +94,16 @@ async def fetch_files(
 
 
 async def _converse(
-    provider: Provider[Any], document: DocumentView, outside: Outside, landing: Landing
+    provider: Provider[Any], document: DocumentView, sender: StreamingSender, landing: Landing
 ) -> list[SignedFile]:
     """Send what the provider's generator asks for, and hand it the answers, until it returns its files."""
-    return await converse(provider.signed_file(document), lambda request: _ask(outside, request, landing))
+    return await converse(provider.signed_file(document), lambda request: _ask(sender, request, landing))
 
 
-async def _ask(outside: Outside, request: Request, landing: Landing) -> Answer:
+async def _ask(sender: StreamingSender, request: Request, landing: Landing) -> Answer:
     if request.into is Into.MEMORY:
-        return await ask_in_memory(outside, request)
-    async with outside.stream(
+        return await ask_in_memory(sender, request)
+    async with sender.stream(
         request.method,
         request.url,
         headers=request.headers,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 
+from processor.alone import alone
 from processor.daylists import DayLists
 from processor.history import History
 from processor.retention import Retention
-from shared.spool import Spool, unavailable
+from shared.spool import Spool
 
 LOCK = ".housekeeping.lock"
+"""Held while one keeps house: the daemon, or a command beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,8 @@ class Housekeeping:
         today = self._spool.clock.today()
         if self._done_on == today:
             return Kept(is_whole=True)
-        with alone_on(self._spool.root) as alone:
-            if not alone:
+        with alone(self._spool.root / LOCK) as is_ours:
+            if not is_ours:
                 return Kept()
             listed = self._lists.make(stop)
             days = documents = 0
@@ -62,19 +59,3 @@ class Housekeeping:
         if not stop.is_set():
             self._done_on = today
         return Kept(listed, days, documents, is_whole=not stop.is_set())
-
-
-@contextmanager
-def alone_on(root: Path) -> Iterator[bool]:
-    """Whether nobody else keeps this spool at the moment, a command beside the daemon; held in the block."""
-    with unavailable(f"open {LOCK}"):
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
@@ -20,6 +19,7 @@ from processor.leasing import Leased
 from processor.means import Means
 from processor.metrics import ProcessorMetrics
 from processor.settle import Settler
+from processor.taking import Taker, TakerSettings
 from processor.work import Worker
 from shared.backoff import backoff_seconds
 from shared.db.models import Task
@@ -42,21 +42,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class LaneSettings:
+class LaneSettings(TakerSettings):
     """How a lane works; all in seconds or counts."""
 
-    concurrency: int
-    look_seconds: float
-    lease_seconds: float
-    attempts: int
-    backoff_base_seconds: float
-    backoff_cap_seconds: float
-    away_pause_seconds: float = 2.0
-    """Between two tries while our own means are gone."""
+    attempts: int = field(kw_only=True)
 
 
-class Lane:
-    """Works off one lane of the outbox until it is stopped. `access` is shared by all that asks the peer."""
+class Lane(Taker):
+    """Works off one lane of the outbox until it is stopped."""
+
+    _settings: LaneSettings
 
     def __init__(
         self,
@@ -73,65 +68,23 @@ class Lane:
         wake_all: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
-        self.name = name
-        self.breaker = breaker
-        self._access = access
-        self._database = database
+        super().__init__(
+            name, database=database, breaker=breaker, access=access, means=means, settings=settings
+        )
         self._worker = worker
         self._settler = settler
-        self._settings = settings
-        self._means = means
         self._metrics = metrics
         self._wake_all = wake_all
         self._now = now
-        self._wake = asyncio.Event()
-        self._working: dict[int, asyncio.Task[None]] = {}
         self._lease_unknown = False
-        self._bygone: set[int] = set()
-        """Of what is in hand: begun with other settings, so that it says nothing of our present key."""
-        self.is_ended = False
-        """Whether nothing more is to be taken."""
-        self._is_running = False
-
-    def wake(self) -> None:
-        """Something may be due."""
-        self._wake.set()
-
-    @property
-    def concurrency(self) -> int:
-        """How much is done at once."""
-        return self._settings.concurrency
-
-    @property
-    def in_hand(self) -> frozenset[asyncio.Task[None]]:
-        """What is being done."""
-        return frozenset(self._working.values())
 
     def adopt(self, worker: Worker, breaker: Breaker, access: Access, settings: LaneSettings) -> bool:
         """Do with these whatever is begun from now on; tells whether `run` has ended and must begin again."""
-        self._worker, self.breaker, self._access, self._settings = worker, breaker, access, settings
-        self._bygone = set(self._working)
-        # One that has not yet seen that it was to end just goes on.
-        self.is_ended = False
-        return not self._is_running
-
-    def end(self) -> None:
-        """Take nothing more; what is in hand goes on."""
-        self.is_ended = True
-        self._wake.set()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Take and do what is due until told to stop or `end`; what is in hand then goes on, see `drain`."""
-        self._is_running = True
-        while not (stop.is_set() or self.is_ended):
-            await self.take()
-            await self._sleep(self._settings.look_seconds)
-        self._is_running = False
+        self._worker = worker
+        return self._go_on_with(breaker, access, settings)
 
     async def take(self) -> int:
-        """Begin what is due, as far as there is room; returns how much was begun."""
-        room = self._access.allowance(self.breaker.allowance(self._settings.concurrency - len(self._working)))
-        if room <= 0:
+        if (room := self._room()) <= 0:
             return 0
         in_hand = frozenset(self._working)
         try:
@@ -144,11 +97,7 @@ class Lane:
             return 0
         self._means.found(self.name)
         for leased in taken:
-            self.breaker.begin()
-            self._access.begin()
-            task = asyncio.create_task(self._do(leased))
-            self._working[leased.id] = task
-            task.add_done_callback(partial(self._finished, leased.id))
+            self._begin(leased.id, self._do(leased))
         return len(taken)
 
     async def _lease(self, room: int, busy: frozenset[int]) -> list[Leased]:
@@ -175,31 +124,7 @@ class Lane:
             busy=busy,
         )
 
-    async def drain(self, grace_seconds: float, stop: asyncio.Event | None = None) -> None:
-        """Let what is in hand end.
-
-        Once `stop` is set, or at once without one, it has the grace time: what has not ended then is cut off,
-        and taken up at the next start.
-        """
-        working = set(self._working.values())
-        if working and stop is not None:
-            stopped = asyncio.create_task(stop.wait())
-            while working and not stopped.done():
-                done, _ = await asyncio.wait({*working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                working -= done
-            stopped.cancel()
-        if working:
-            _, late = await asyncio.wait(working, timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
     # One owed thing
-
-    def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
-        self._working.pop(row_id, None)
-        self._bygone.discard(row_id)
-        self._wake.set()
 
     async def _do(self, leased: Leased) -> None:
         renewal = asyncio.create_task(self._renew_lease(leased))
@@ -411,14 +336,6 @@ class Lane:
         if self.breaker.failed(asked_seconds or 0.0):
             log.error("lane.broken", lane=self.name, error=str(error))
 
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        self._wake.clear()
-
     async def _renew_lease(self, leased: Leased) -> None:
         lease_seconds = self._settings.lease_seconds
         while True:
@@ -433,13 +350,6 @@ class Lane:
                 self._means.missed(_part(leased), error)
             else:
                 self._means.found(_part(leased))
-
-    async def _in_database(self, act: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.transaction() as connection:
-                return act(connection)
-
-        return await asyncio.to_thread(run)
 
 
 def _part(leased: Leased) -> str:

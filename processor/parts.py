@@ -21,10 +21,11 @@ from processor.mirror import Mirror
 from processor.outside import Outside
 from processor.outsides import outside_factory, outside_of
 from processor.owed import MIRROR_LANE, Policy, destination_lane, provider_lane
-from processor.poll import Poller, PollSettings
+from processor.poll import Poller
 from processor.reading import Reader
 from processor.retention import Retention
 from processor.settle import Settler
+from processor.taking import TakerSettings
 from processor.work import Worker
 from shared.clock import Clock
 from shared.db.session import Database
@@ -222,9 +223,9 @@ def lane_settings(settings: Settings, lane: str) -> LaneSettings:
     )
 
 
-def _poll_settings(settings: Settings) -> PollSettings:
+def _poll_settings(settings: Settings) -> TakerSettings:
     options = settings.processor
-    return PollSettings(
+    return TakerSettings(
         concurrency=options.concurrency,
         look_seconds=options.look_outbox,
         lease_seconds=options.lease,

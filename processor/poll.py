@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from processor import polls
 from processor.access import REFUSED, Access
-from processor.booked import Sender
 from processor.breaker import Breaker
 from processor.budget import Standing, ask_every_seconds, standing
 from processor.converse import converse
 from processor.means import Means
 from processor.polls import LeasedPoll
+from processor.sender import StreamingSender
 from processor.skim import ask_and_skim
+from processor.taking import Taker, TakerSettings
 from shared.backoff import backoff_seconds
 from shared.clock import Clock
 from shared.db.session import Database
@@ -45,23 +45,9 @@ from shared.spool import Folder
 from shared.writer import SpoolWriter
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class PollSettings:
-    """How a poller works; all in seconds or counts."""
-
-    concurrency: int
-    look_seconds: float
-    lease_seconds: float
-    backoff_base_seconds: float
-    backoff_cap_seconds: float
-    away_pause_seconds: float = 2.0
-    """Between two tries while our own means are gone."""
-
-
-class Poller:
+class Poller(Taker):
     """Asks one provider until it is stopped. Its times live in the database.
 
     `on_answer` is called whenever the provider has answered, about whatever.
@@ -71,50 +57,35 @@ class Poller:
         self,
         provider: AnyProvider,
         *,
-        sender: Sender,
+        sender: StreamingSender,
         writer: SpoolWriter,
         database: Database,
         spool_id: str,
         breaker: Breaker,
         access: Access,
         means: Means,
-        settings: PollSettings,
+        settings: TakerSettings,
         clock: Clock,
         on_answer: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = f"poll:{provider.name}"
-        self.breaker = breaker
+        super().__init__(
+            f"poll:{provider.name}",
+            database=database,
+            breaker=breaker,
+            access=access,
+            means=means,
+            settings=settings,
+        )
         self._provider = provider
         self._sender = sender
         self._writer = writer
-        self._database = database
         self._spool_id = spool_id
-        self._access = access
-        self._means = means
-        self._settings = settings
         self._clock = clock
         self._on_answer = on_answer
-        self._wake = asyncio.Event()
-        self._working: dict[int, asyncio.Task[None]] = {}
         self._place_seconds = _place_seconds(provider)
         self._places_at = 0.0
         self._held_until: dict[int, float] = {}
         """Of what is in hand: until when nobody else may ask about it, on the monotonic clock."""
-        self._bygone: set[int] = set()
-        """Of what is in hand: begun with other settings, so that it says nothing of our present key."""
-        self.is_ended = False
-        """Whether nothing more is to be asked about."""
-        self._is_running = False
-
-    @property
-    def in_hand(self) -> frozenset[asyncio.Task[None]]:
-        """What is being asked about."""
-        return frozenset(self._working.values())
-
-    @property
-    def concurrency(self) -> int:
-        """How much is asked at once."""
-        return self._settings.concurrency
 
     @property
     def provider_name(self) -> str:
@@ -125,10 +96,6 @@ class Poller:
     def is_left_alone(self) -> bool:
         """Whether the provider fails, or refuses our key, so that it is asked one thing after each pause."""
         return self.breaker.is_open or self._access.is_refused
-
-    def wake(self) -> None:
-        """Something may be due."""
-        self._wake.set()
 
     def prepare(self, connection: Connection) -> None:
         """At the start: take over from the process before us, and have asked about what the settings say."""
@@ -148,32 +115,12 @@ class Poller:
     def adopt(self, other: Poller) -> bool:
         """Ask as the other would from now on; tells whether `run` has ended and must begin again."""
         self._provider, self._sender = other._provider, other._sender
-        self.breaker, self._access, self._settings = other.breaker, other._access, other._settings
         self._place_seconds, self._places_at = other._place_seconds, 0.0
-        self._bygone = set(self._working)
-        self.is_ended = False
         self._wake.set()
-        return not self._is_running
-
-    def end(self) -> None:
-        """Ask about nothing more; what is in hand goes on."""
-        self.is_ended = True
-        self._wake.set()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Ask about what is due until told to stop or `end`; what is in hand then goes on, see `drain`."""
-        self._is_running = True
-        while not (stop.is_set() or self.is_ended):
-            await self.take()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.look_seconds):
-                    await self._wake.wait()
-            self._wake.clear()
-        self._is_running = False
+        return self._go_on_with(other.breaker, other._access, other._settings)
 
     async def take(self) -> int:
-        """Begin to ask about what is due, as far as there is room; returns about how much."""
-        room = self._access.allowance(self.breaker.allowance(self.concurrency - len(self._working)))
+        room = self._room()
         if room <= 0 or self._clock.monotonic() < self._places_at:
             return 0
         busy = frozenset(self._working)
@@ -186,12 +133,8 @@ class Poller:
             return 0
         self._means.found(self.name)
         for leased in taken:
-            self.breaker.begin()
-            self._access.begin()
             self._held_until[leased.id] = held_until
-            task = asyncio.create_task(self._do(leased))
-            self._working[leased.id] = task
-            task.add_done_callback(partial(self._finished, leased.id))
+            self._begin(leased.id, self._do(leased))
         return len(taken)
 
     def _lease(self, connection: Connection, room: int, busy: frozenset[int]) -> list[LeasedPoll]:
@@ -206,19 +149,9 @@ class Poller:
             busy=busy,
         )
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Let what is in hand end within the grace time; the rest is cut off, and asked again later."""
-        if self._working:
-            _, late = await asyncio.wait(set(self._working.values()), timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
-    def _finished(self, row_id: int, _task: asyncio.Task[None]) -> None:
-        self._working.pop(row_id, None)
+    def _finished(self, row_id: int, task: asyncio.Task[None]) -> None:
         self._held_until.pop(row_id, None)
-        self._bygone.discard(row_id)
-        self._wake.set()
+        super()._finished(row_id, task)
 
     # One subject
 
@@ -277,7 +210,7 @@ class Poller:
             else:
                 return
 
-    async def _send(self, leased: LeasedPoll, sender: Sender, request: Request) -> Answer:
+    async def _send(self, leased: LeasedPoll, sender: StreamingSender, request: Request) -> Answer:
         """Send one request, unless this process hung, or could not renew its lease, for so long that another
         may be asking the same.
 
@@ -420,13 +353,6 @@ class Poller:
         return lambda connection: polls.renew(
             connection, leased, now=self._clock.now(), lease_seconds=self._settings.lease_seconds
         )
-
-    async def _in_database(self, act: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.transaction() as connection:
-                return act(connection)
-
-        return await asyncio.to_thread(run)
 
     def _part(self, leased: LeasedPoll) -> str:
         return f"{self.name} {leased.id}"

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, null, or_, select, update
 
 from shared.db.dialect import insert_missing
 from shared.db.models import Document, PollRow, document_key
 from shared.errors import LeaseLostError
 from shared.events import DocumentStatus
 from shared.providers import AnyProvider
+from shared.providers._asking import WISH
 from shared.providers._base import Ask, DocumentView, Polled, PollView
 
 _NOT_LEASED: dict[str, Any] = {"lease_until": None, "leased_by": ""}
@@ -126,6 +127,30 @@ def _tell(connection: Connection, provider: str, key: str, memory: Mapping[str, 
         )
 
 
+def end_final(connection: Connection, provider: str, keys: Collection[str]) -> None:
+    """Ask no more about those of these documents whose signing is over, unless a person wishes it.
+
+    What is being asked about just now is asked no more afterwards.
+    """
+    rows = connection.execute(
+        select(PollRow.id, PollRow.memory, Document.status)
+        .join(Document, and_(Document.provider == PollRow.provider, Document.key == PollRow.key))
+        .where(
+            PollRow.provider == provider,
+            PollRow.key.in_(sorted(keys)),
+            PollRow.next_at.is_not(None),
+            Document.status.in_([status for status in DocumentStatus if status.is_final]),
+        )
+        .order_by(PollRow.key)
+        .with_for_update(of=PollRow)
+    ).all()
+    for row in rows:
+        if WISH not in row.memory:
+            connection.execute(
+                update(PollRow).where(PollRow.id == row.id).values(next_at=None, note=f"over: {row.status}")
+            )
+
+
 def keep_documents(connection: Connection, provider: AnyProvider, now: datetime) -> None:
     """At the start: documents whose signing is not over are asked about, if the settings say so now."""
     rows = connection.execute(
@@ -230,8 +255,10 @@ def finish(connection: Connection, leased: LeasedPoll, polled: Polled, now: date
         values["memory"] = {**polled.memory, **told}
     if polled.expires_at is not None:
         values["expires_at"] = polled.expires_at
-    # Somebody may have wished it asked, and told something, while it was being asked.
-    if row.wishes != leased.wishes:
+    # While it was being asked it may have ended, or somebody may have wished it asked, and told something.
+    if row.next_at is None:
+        again_at = None
+    elif row.wishes != leased.wishes:
         wished_at = max(row.next_at, now)
         again_at = wished_at if again_at is None else min(again_at, wished_at)
     _update(connection, leased, next_at=again_at, **values)
@@ -246,7 +273,7 @@ def put_off(
         LeaseLostError: another process has taken it over.
     """
     later = now + timedelta(seconds=delay_seconds)
-    _update(connection, leased, next_at=later, failures=PollRow.failures + 1, note=reason)
+    _update(connection, leased, next_at=_unless_ended(later), failures=PollRow.failures + 1, note=reason)
 
 
 def give_back(connection: Connection, leased: LeasedPoll, reason: str | None = None) -> None:
@@ -256,7 +283,7 @@ def give_back(connection: Connection, leased: LeasedPoll, reason: str | None = N
         LeaseLostError: another process has taken it over.
     """
     due_at = case((PollRow.next_at < leased.due_at, PollRow.next_at), else_=leased.due_at)
-    _update(connection, leased, next_at=due_at, **({} if reason is None else {"note": reason}))
+    _update(connection, leased, next_at=_unless_ended(due_at), **({} if reason is None else {"note": reason}))
 
 
 def release_leases(connection: Connection, leased_by: str) -> None:
@@ -318,6 +345,11 @@ def listing(connection: Connection, provider: str | None, limit: int) -> list[di
     ).mappings()
     shown = ("provider", "subject", "next_at", "asked_at", "expires_at", "failures", "note")
     return [{name: row[name] for name in shown} for row in rows]
+
+
+def _unless_ended(due_at: ColumnElement[datetime] | datetime) -> ColumnElement[datetime | None]:
+    """When to ask next about what may have come to its end while it was being asked about."""
+    return case((PollRow.next_at.is_(None), null()), else_=due_at)
 
 
 def _still_leased(leased: LeasedPoll) -> ColumnElement[bool]:

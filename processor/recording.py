@@ -125,7 +125,8 @@ def record_batch(
 
 
 def _begin_to_ask(connection: Connection, batch: Iterable[ReadEntry], now: datetime) -> None:
-    """Have the provider asked about what entries make worth asking, and about documents that are not over."""
+    """Have the provider asked about what entries make worth asking, and about documents that are not over;
+    about one that is over it is asked no more, so that no call is planned for it."""
     # Always in the same order, so that two batches of two machines cannot wait for each other.
     wishes = sorted(
         (
@@ -138,9 +139,13 @@ def _begin_to_ask(connection: Connection, batch: Iterable[ReadEntry], now: datet
     for provider, _, stranger, ask in wishes:
         polls.begin(connection, provider, [ask], now, stranger=stranger)
     kept: dict[tuple[str, str], Ask] = {}
+    told: dict[str, set[str]] = {}
     for item in batch:
-        # Who asks sets its own times.
-        for event in item.events if item.provider.polls and item.origin is not Origin.POLL else ():
+        for event in item.events if item.provider.polls else ():
+            # Who asks sets its own times. Only what goes on again may have been ended meanwhile.
+            if item.origin is Origin.POLL and event.type is not EventType.REOPENED:
+                continue
+            told.setdefault(item.provider.name, set()).add(document_key(event.document_id))
             if event.type.status is not None and event.type.status.is_final:
                 continue
             ask_about = item.provider.document_ask(DocumentView(event.document_id, {}, event.learned))
@@ -148,6 +153,9 @@ def _begin_to_ask(connection: Connection, batch: Iterable[ReadEntry], now: datet
                 kept[item.provider.name, ask_about.subject] = ask_about
     for provider, subject in sorted(kept):
         polls.keep(connection, provider, [kept[provider, subject]], now)
+    for provider in sorted(told):
+        # Last, since late news of a document that is over begin nothing.
+        polls.end_final(connection, provider, told[provider])
 
 
 def _known_receipts(connection: Connection, batch: Iterable[ReadEntry]) -> set[str]:

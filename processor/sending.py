@@ -9,7 +9,7 @@ import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, select, update
@@ -18,6 +18,7 @@ from processor import polls
 from processor.converse import converse
 from processor.documents import Registration, register
 from processor.pieces import Composed
+from processor.sender import Sender
 from shared.clock import Clock
 from shared.db.dialect import insert_missing
 from shared.db.models import SendingRow, SendingState, document_key
@@ -40,20 +41,6 @@ _WHOLE_BYTES = 64 * 1024 * 1024
 _PAUSE_SECONDS = 2.0
 _LOST_STATUS = 408
 """The server gave up on our request; whether it had read it is not known."""
-
-
-class Sender(Protocol):
-    """What is needed of `processor.outside.Outside`."""
-
-    async def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        content: bytes | Composed | None = None,
-    ) -> Answer:
-        """Send one request and read its answer into memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from processor.booked import Sender
 from processor.converse import ask_in_memory, whole_content
 from processor.jsontree import JsonTreeDecoder
+from processor.sender import StreamingSender
 from shared.errors import PermanentError
 from shared.providers._base import Answer, Into, Request
 
@@ -20,7 +20,7 @@ class _Nowhere:
         """Let bytes pass."""
 
 
-async def ask_and_skim(sender: Sender, request: Request) -> Answer:
+async def ask_and_skim(sender: StreamingSender, request: Request) -> Answer:
     """Send one request whose answer fits into memory, but for the files of an `Into.JSON_TREE`: in their
     places stand numbers, as always, and `files` is empty.
 

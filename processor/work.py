@@ -12,13 +12,13 @@ from typing import TypeVar
 from sqlalchemy import Connection, select
 
 from processor import outbox, owed
-from processor.booked import Sender
 from processor.converse import ask_in_memory, converse
 from processor.destinations._base import Destination, Parcel, Sending, Step, Subject
 from processor.download import StoredFile, fetch_files
 from processor.leasing import Leased
 from processor.mirror import Mirror
 from processor.outbox import DocumentFacts
+from processor.sender import StreamingSender
 from shared.db.models import EventRow, FileRow, Task
 from shared.db.session import Database
 from shared.errors import HeldError, NoAnswerError, TransientError, UnavailableError, WaitingError
@@ -41,7 +41,7 @@ class Worker:
     spool_id: str
     database: Database
     providers: Mapping[str, AnyProvider]
-    outsides: Mapping[str, Sender]
+    outsides: Mapping[str, StreamingSender]
     destinations: Mapping[str, Destination]
     mirror: Mirror | None
     policy: owed.Policy

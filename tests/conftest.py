@@ -17,7 +17,7 @@ from sqlalchemy import URL, create_engine, inspect, make_url, text
 
 from shared.db.models import Base
 from shared.db.session import SCHEMA, Database
-from tests.nursery import Nursery
+from tests.nursery import Nursery, of_this_run
 
 SLOWEST_FIRST = (
     "test_sick_postgresql.py",
@@ -66,10 +66,9 @@ def interruptible() -> None:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def nursery() -> Nursery:
     """Starts tiers without the second that loading takes."""
-    with Nursery() as made:
-        yield made
+    return of_this_run()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from processor.destinations._base import Destination, Parcel, Sending, Step
@@ -31,6 +32,21 @@ class FakeTime:
     def clock(self) -> Clock:
         """A clock that shows this time; its zone is UTC."""
         return Clock(UTC, self.now, self.seconds)
+
+
+class HurriedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be moved on, so that a time limit is reached when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self._ahead_seconds
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Move on."""
+        self._ahead_seconds += seconds
 
 
 class MemoryDestination(Destination):

@@ -6,14 +6,17 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 ATTACH_SECONDS = 20.0
+_FOR_EVER_MICROSECONDS = 600_000_000
+"""Longer than any test; who stands still goes on when the tracer leaves."""
 
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace, which makes system calls fail, is not installed"
@@ -29,6 +32,13 @@ def injected(task: int, *faults: str, follow: bool = False) -> Iterator[None]:
     calls = ",".join(fault.partition(":")[0] for fault in faults)
     injections = [argument for fault in faults for argument in ("-e", f"inject={fault}")]
     with _traced(task, ["-e", f"trace={calls}", *injections], "/dev/null", follow=follow):
+        yield
+
+
+@contextmanager
+def held_up(task: int, calls: str) -> Iterator[None]:
+    """Have a thread stand still in the first of some system calls that it makes, until the block ends."""
+    with injected(task, f"{calls}:delay_enter={_FOR_EVER_MICROSECONDS}:when=1"):
         yield
 
 
@@ -55,12 +65,12 @@ def _traced(task: int, what: list[str], output: str, *, follow: bool) -> Iterato
 
 
 def _wait_until_attached(task: int, tracer: subprocess.Popen[str], *, follow: bool) -> None:
-    deadline = time.monotonic() + ATTACH_SECONDS
-    while not all(_is_traced(thread) for thread in (_threads(task) if follow else [task])):
+    def is_attached() -> bool:
         if tracer.poll() is not None:
             pytest.skip(f"tracing is not permitted here: {tracer.communicate()[1].strip()[:80]}")
-        assert time.monotonic() < deadline, "strace did not attach"
-        time.sleep(0.01)
+        return all(_is_traced(thread) for thread in (_threads(task) if follow else [task]))
+
+    wait_until(is_attached, "strace to attach")
 
 
 def _threads(process: int) -> list[int]:

@@ -31,8 +31,11 @@ class Illness:
     """For Certisign, when it is not as for S-SIGN."""
     waits_seconds: float = 0.0
     """How long the peer asked to be left alone."""
-    patience_seconds: float = 20.0
-    """How long it is waited for; short where it is known to say nothing."""
+    silence_seconds: float = 20.0
+    total_seconds: float = 40.0
+    """For how long it may be silent, and how long its whole answer may take."""
+    outlasts: bool = False
+    """Whether it ends by such a limit alone, so that time has to pass."""
 
     def expected(self) -> dict[str, str]:
         return {
@@ -48,7 +51,7 @@ NOT_DONE = (RETRY, RETRY, RETRY)
 REFUSED = (FAILED, FAILED, FAILED)
 ARRIVED = (DONE, DONE, DONE)
 
-SHORT = 0.5
+NEVER = 1e6
 ELSEWHERE = "http://127.0.0.2:9/steal?token=1"
 PAGE = b"<!doctype html><title>Login</title><p>{seen}</p>"
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + PDF
@@ -60,7 +63,7 @@ def moved(status: int, location: str) -> Behaviour:
 
 
 ILLNESSES = [
-    Illness("silence", ill.silent, RETRY, UNKNOWN, "silent for", patience_seconds=SHORT),
+    Illness("silence", ill.silent, RETRY, UNKNOWN, "silent for", total_seconds=NEVER, outlasts=True),
     Illness("a reset before the answer", ill.resetting, RETRY, UNKNOWN, "broke the connection off"),
     Illness("a reset in its middle", ill.resetting_in_the_middle, RETRY, UNKNOWN, "broke the connection off"),
     Illness("no answer at all", answering_raw(b""), RETRY, UNKNOWN, "broke the connection off"),
@@ -80,7 +83,8 @@ ILLNESSES = [
         RETRY,
         UNKNOWN,
         "did not finish its answer within",
-        patience_seconds=SHORT,
+        silence_seconds=NEVER,
+        outlasts=True,
     ),
     Illness(
         "dripping headers",
@@ -88,7 +92,8 @@ ILLNESSES = [
         RETRY,
         UNKNOWN,
         "did not finish its answer within",
-        patience_seconds=SHORT,
+        silence_seconds=NEVER,
+        outlasts=True,
     ),
     Illness("endless headers", ill.endless_headers, RETRY, UNKNOWN, "broke the connection off"),
     Illness(

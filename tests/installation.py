@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,8 @@ from processor import documents
 from shared.clock import Clock
 from shared.db.session import Database
 from shared.spool import Folder, Spool
+from tests.nursery import Fault, Nursery, Process, of_this_run
+from tests.waiting import wait_until
 
 DEADLINE_SECONDS = 30.0
 SECRET = "a-secret-of-the-test"
@@ -28,10 +27,19 @@ SECRET = "a-secret-of-the-test"
 class Installation:
     """Settings, spool and database of one test, and the processes that it started.
 
-    `peers` is the address of a simulator; `url` is the door's.
+    `peers` is the address of a simulator; `url` is the door's. The processes come from the run's nursery
+    unless another one is given.
     """
 
-    def __init__(self, home: Path, peers: str, database_url: URL, settings: str = "") -> None:
+    def __init__(
+        self,
+        home: Path,
+        peers: str,
+        database_url: URL,
+        settings: str = "",
+        *,
+        nursery: Nursery | None = None,
+    ) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -39,55 +47,57 @@ class Installation:
         self.config.write_text(_settings(home, self.port, peers, database_url) + settings)
         self.spool = Spool(home / "root", Clock())
         self.database = Database(database_url)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._nursery = nursery or of_this_run()
+        self._lives: dict[str, Process] = {}
+        self._commands = 0
         self.spool.initialise()
         self.database.upgrade()
 
     # Processes
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "signspool", *arguments, "--config", str(self.config)]
-
     def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=check,
-            env=self._environ(),
-        )
+        self._commands += 1
+        said, complained = (self.home / f"command-{self._commands}.{kind}" for kind in ("out", "err"))
+        command = [*arguments, "--config", str(self.config)]
+        code = self._nursery.start(command, said, errors=complained).exit_code(90)
+        done = subprocess.CompletedProcess(command, code, said.read_text(), complained.read_text())
+        if check:
+            done.check_returncode()
+        return done
 
     def start(self, *tiers: str) -> None:
         """Start tiers (`api`, `processor`), and wait until the door answers."""
         for tier in tiers:
-            log = (self.home / f"{tier}.log").open("ab")
-            self._processes[tier] = subprocess.Popen(
-                self.command(tier), stdout=log, stderr=log, env=self._environ(), start_new_session=True
-            )
-            log.close()
+            self._lives[tier] = self.bear(tier)
         if "api" in tiers:
             self.wait(self.is_ready, "the door to be ready")
 
+    def bear(self, tier: str, *, fault: Fault | None = None, stopped: bool = False) -> Process:
+        """Start a tier that is not among those that `stop`, `kill` and `close` know."""
+        arguments = [tier, "--config", str(self.config)]
+        return self._nursery.start(arguments, self.home / f"{tier}.log", fault=fault, stopped=stopped)
+
+    def adopt(self, tier: str, process: Process) -> None:
+        """From now on this process is the tier."""
+        self._lives[tier] = process
+
     def pid(self, tier: str) -> int:
-        return self._processes[tier].pid
+        return self._lives[tier].pid
 
     def kill(self, tier: str) -> None:
         """End a tier as a power switch would."""
-        process = self._processes.pop(tier)
-        process.kill()
-        process.wait(10)
+        self._lives.pop(tier).kill()
 
     def stop(self, tier: str) -> int:
         """Ask a tier to end; returns its exit code."""
-        process = self._processes.pop(tier)
+        process = self._lives.pop(tier)
         process.send_signal(signal.SIGTERM)
-        return process.wait(40)
+        return process.exit_code(90)
 
     def close(self) -> None:
         """End what is still running."""
-        for tier in list(self._processes):
+        for tier in list(self._lives):
             self.kill(tier)
         self.database.close()
 
@@ -96,11 +106,6 @@ class Installation:
         path = self.home / f"{tier}.log"
         written, newline, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
         return written + newline
-
-    @staticmethod
-    def _environ() -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGNSPOOL_")}
-        return {**kept, "PYTHONWARNINGS": "error"}
 
     # The door
 
@@ -149,14 +154,14 @@ class Installation:
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
         """Look until something is so; on time-out say what did not happen, and what the logs say."""
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                logs = "".join(
-                    f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in self.home.glob("*.log")
-                )
-                raise AssertionError(f"waited in vain for {what}: {self.counts()}{logs}")
-            time.sleep(0.05)
+
+        def found() -> str:
+            logs = "".join(
+                f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in self.home.glob("*.log")
+            )
+            return f"{what}: {self.counts()}{logs}"
+
+        wait_until(condition, found, seconds)
 
     def wait_until_settled(self, seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until nothing lies in `spool/` or `deferred/`."""

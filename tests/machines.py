@@ -87,19 +87,15 @@ class Machine(Mortal):
         self.gate.unbar()
         self.start(*tiers)
 
-    def adopt(self, tier: str, process: Process) -> None:
-        """From now on this process is the machine's tier."""
-        self._lives[tier] = process
-
     @contextmanager
     def hanging(self, tier: str) -> Iterator[None]:
         """A tier stands still inside the block, with all that it holds, and goes on behind it."""
         process = self._lives[tier]
-        process.signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            process.signal(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         super().close()

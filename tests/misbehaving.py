@@ -9,10 +9,13 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from typing import Any
+
+import trustme
 
 MIB = 1024 * 1024
 
@@ -191,3 +194,54 @@ def bomb(beginning: bytes, end: bytes) -> bytes:
 def json_body(value: object) -> bytes:
     """A value as JSON."""
     return json.dumps(value).encode()
+
+
+# Peers to whom no connection comes about
+
+
+@asynccontextmanager
+async def unreachable(name: str, authority: trustme.CA, behave: Behaviour) -> AsyncIterator[str]:
+    """An origin to which no connection comes about."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    if name == "refused":
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    elif name == "no such host":
+        yield "http://nowhere.invalid:80"
+    elif name == "a full backlog":
+        with ExitStack() as sockets:
+            full, *waiting = [sockets.enter_context(socket.socket()) for _ in range(5)]
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for client in waiting:
+                client.setblocking(False)
+                client.connect_ex(full.getsockname())
+            yield f"http://127.0.0.1:{full.getsockname()[1]}"
+    elif name == "plain behind https":
+        server = await asyncio.start_server(_complain, "127.0.0.1", 0)
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server.close()
+    elif name == "silent in the handshake":
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            yield f"https://127.0.0.1:{nobody.getsockname()[1]}"
+    else:
+        host, not_after = {
+            "untrusted": ("127.0.0.1", None),
+            "expired": ("127.0.0.1", past),
+            "wrong host": ("other.example", None),
+        }[name]
+        async with serving(behave, _tls_of(authority, host, not_after)) as origin:
+            yield origin
+
+
+def _complain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say in plain HTTP that this was no HTTP."""
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
+
+
+def _tls_of(authority: trustme.CA, host: str, not_after: datetime | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host, not_after=not_after).configure_cert(context)
+    return context

@@ -1,4 +1,4 @@
-"""An installation whose tiers come from the nursery: they start quickly, and die where they are told."""
+"""An installation whose tiers die where they are told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from shared.spool import Folder
 from simulator.world import World
 from tests.installation import Installation
-from tests.nursery import Fault, Nursery, Process
+from tests.nursery import Fault, Nursery
 from tests.steps import Point
 
 
@@ -19,30 +19,9 @@ class Mortal(Installation):
     """An installation with tiers that die at named points."""
 
     def __init__(self, home: Path, peers: str, database_url: URL, nursery: Nursery) -> None:
-        super().__init__(home, peers, database_url)
+        super().__init__(home, peers, database_url, nursery=nursery)
         (home / "archive").mkdir()
-        self._nursery = nursery
-        self._lives: dict[str, Process] = {}
         self._deaths = 0
-
-    def start(self, *tiers: str) -> None:
-        for tier in tiers:
-            self._lives[tier] = self.bear(tier)
-        if "api" in tiers:
-            self.wait(self.is_ready, "the door to be ready")
-
-    def bear(self, tier: str, *, fault: Fault | None = None, stopped: bool = False) -> Process:
-        """Start a tier that is not among those that `kill` and `close` know."""
-        arguments = [tier, "--config", str(self.config)]
-        return self._nursery.start(arguments, self.home / f"{tier}.log", fault=fault, stopped=stopped)
-
-    def run_quickly(self, *arguments: str) -> str:
-        """Run a command to its end; returns what it printed."""
-        printed = self.home / "printed.txt"
-        printed.unlink(missing_ok=True)
-        process = self._nursery.start([*arguments, "--config", str(self.config)], printed)
-        assert process.wait(60), f"{arguments} does not end"
-        return printed.read_text()
 
     def die_at(self, tier: str, point: Point, *, or_rest: bool = False) -> None:
         """Run a tier until it comes to a point, where it dies; or, if that is allowed, has nothing to do."""
@@ -58,17 +37,6 @@ class Mortal(Installation):
         finally:
             process.kill()
         assert or_rest or hit.exists(), f"{tier} ended, and not at {point}: {self.log(tier)[-3000:]}"
-
-    def kill(self, tier: str) -> None:
-        self._lives.pop(tier).kill()
-
-    def stop(self, tier: str) -> int:
-        raise NotImplementedError("nobody can ask for the exit code of a forked tier")
-
-    def close(self) -> None:
-        for tier in list(self._lives):
-            self.kill(tier)
-        self.database.close()
 
     def what_is_owed(self, document_id: str) -> list[dict[str, Any]]:
         """What a document of S-SIGN still owes, as `signspool documents show` tells it."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import URL, select
 
 from shared.db.models import Document, FileRow
@@ -20,6 +21,7 @@ from simulator.posten_server import PostenServer, make_papers
 from simulator.posten_wire import Person
 from simulator.server import SimulatorServer
 from simulator.world import World
+from tests.conftest import make_database
 from tests.mortal import Mortal
 from tests.nursery import Nursery
 
@@ -86,12 +88,6 @@ class PostenStory(Mortal):
         self.register("posten", job.id, dms_of(job.id))
         return job
 
-    def end(self, tier: str) -> None:
-        """Ask a tier to end in order, and wait until it has."""
-        life = self._lives.pop(tier)
-        life.signal(signal.SIGTERM)
-        assert life.wait(40), self.log(tier)[-3000:]
-
     def shown(self, job: Job) -> dict[str, Any]:
         return self.show("posten", str(job.id))
 
@@ -137,3 +133,24 @@ def told(home: Path, database_url: URL, nursery: Nursery) -> Iterator[PostenStor
             yield story
         finally:
             story.close()
+
+
+@contextmanager
+def one_for_each_database(
+    request: pytest.FixtureRequest,
+    factory: pytest.TempPathFactory,
+    nursery: Nursery,
+    begin: Callable[[PostenStory], object],
+) -> Iterator[Callable[[str], PostenStory]]:
+    """One story for each kind of database, made and begun when it is asked for, to be shared by tests."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def make(kind: str) -> PostenStory:
+            home = factory.mktemp("posten")
+            url = stack.enter_context(make_database(kind, home, request))
+            made = stack.enter_context(told(home, url, nursery))
+            begin(made)
+            return made
+
+        yield make

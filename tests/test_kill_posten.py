@@ -5,18 +5,15 @@ By default the most telling places are tried; with `SIGNSPOOL_TEST_KILL_STEPS=al
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from simulator.posten_jobs import Job
-from tests.conftest import make_database
 from tests.deaths import code_of
 from tests.nursery import Nursery
-from tests.posten_story import ANNE, PostenStory, signed_digest, told
+from tests.posten_story import ANNE, PostenStory, one_for_each_database, signed_digest
 from tests.steps import Point
 
 ALL = os.environ.get("SIGNSPOOL_TEST_KILL_STEPS") == "all"
@@ -43,20 +40,15 @@ def test_every_place_is_still_one_in_the_program(place: str) -> None:
     assert code_of(point.module, point.name).co_name == point.name.rpartition(".")[2]
 
 
+def hide_briefly(story: PostenStory) -> None:
+    story.posten.hide_seconds = 1.0
+
+
 @pytest.fixture(scope="module")
 def stories(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, nursery: Nursery
 ) -> Iterator[Callable[[str], PostenStory]]:
-    with ExitStack() as stack:
-
-        @functools.cache
-        def make(kind: str) -> PostenStory:
-            home = tmp_path_factory.mktemp("posten")
-            url = stack.enter_context(make_database(kind, home, request))
-            made = stack.enter_context(told(home, url, nursery))
-            made.posten.hide_seconds = 1.0
-            return made
-
+    with one_for_each_database(request, tmp_path_factory, nursery, hide_briefly) as make:
         yield make
 
 

@@ -28,6 +28,7 @@ from shared.spool import Folder, Spool
 from tests.installation import SECRET
 from tests.nursery import Nursery, Process
 from tests.tracedoor import make_config, until_ready, work_off
+from tests.waiting import wait_until
 
 CUTS = int(os.environ.get("SIGNSPOOL_TEST_EXT4_CUTS", "4"))
 SENDERS = 8
@@ -83,10 +84,7 @@ class Senders:
 
     def wait_for(self, number: int) -> None:
         """Wait until so many have been acknowledged."""
-        deadline = time.monotonic() + 20
-        while len(self.acknowledged) < number:
-            assert time.monotonic() < deadline, "the door does not answer"
-            time.sleep(0.005)
+        wait_until(lambda: len(self.acknowledged) >= number, "the door to answer")
 
     def _send(self) -> None:
         body = json.dumps({"envelopeId": 155, "action": "EXPIRED"})
@@ -100,12 +98,12 @@ class Senders:
 
 def cut(process: Process, image: Path, copy: Path) -> None:
     """Copy what is on the disk at one moment: while it is copied the door stands still between two calls."""
-    process.signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGSTOP)
     tasks = Path(f"/proc/{process.pid}/task")
     while {task.read_text().rpartition(")")[2].split()[0] for task in tasks.glob("*/stat")} != {"T"}:
         time.sleep(0.001)
     subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
-    process.signal(signal.SIGCONT)
+    process.send_signal(signal.SIGCONT)
 
 
 def cuts(nursery: Nursery, home: Path, image: Path, *, durability: str) -> list[tuple[Path, set[str]]]:

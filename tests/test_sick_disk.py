@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import socket
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,8 +29,9 @@ from tests.callback_api.door import (
     running,
 )
 from tests.conftest import make_database
-from tests.faults import injected, needs_strace, thread_that_calls
+from tests.faults import held_up, injected, needs_strace, thread_that_calls
 from tests.installation import Installation
+from tests.waiting import wait_until
 
 SYNCS = "fdatasync,syncfs,fsync"
 AT_ONCE = 16
@@ -89,9 +88,7 @@ class Door:
         """Every 200 has its file, nothing else is there, and the next callback is taken."""
         assert self.kept() == self.acknowledged
         assert self.leftovers() == []
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while self._client.get("/readyz").status_code != 200:
-            assert time.monotonic() < deadline, "the door does not get ready again"
+        wait_until(lambda: self._client.get("/readyz").status_code == 200, "the door to be ready again")
         assert self.post() == 200
         assert self.kept() == self.acknowledged
 
@@ -141,30 +138,27 @@ def test_a_disk_that_fails_now_and_then(door: Door, calls: str) -> None:
 
 
 @needs_strace
-@pytest.mark.parametrize("delay_seconds", [0.4, 2.0])
-def test_nobody_is_answered_early_by_a_slow_disk_and_health_is_answered_meanwhile(
-    door: Door, delay_seconds: float
+@pytest.mark.parametrize(
+    ("calls", "begun"),
+    [("fdatasync,syncfs", Door.leftovers), ("fsync", Door.kept)],
+    ids=["its data", "its folder"],
+)
+def test_nobody_is_answered_before_the_disk_has_it_and_health_is_answered_meanwhile(
+    door: Door, calls: str, begun: Callable[[Door], Collection[object]]
 ) -> None:
-    answered = threading.Event()
-
-    def post() -> tuple[int, float]:
-        started = time.monotonic()
-        status = door.post()
-        answered.set()
-        return status, time.monotonic() - started
-
-    with (
-        ThreadPoolExecutor(1) as pool,
-        httpx.Client(base_url=door.process.base_url) as probe,
-        injected(door.writer, f"{SYNCS}:delay_enter={int(delay_seconds * 1e6)}"),
-    ):
-        pending = pool.submit(post)
-        assert probe.get("/healthz").status_code == 200
-        assert probe.get("/readyz").status_code == 200
-        assert not answered.is_set()
-        status, elapsed_seconds = pending.result()
-    assert status == 200
-    assert elapsed_seconds >= 2 * delay_seconds  # Once for the data, once for the folder.
+    """Written but not synced, then renamed but not synced."""
+    before = len(begun(door))
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=door.process.base_url) as probe:
+        with held_up(door.writer, calls):
+            pending = pool.submit(door.post)
+            wait_until(lambda: len(begun(door)) > before, "the callback to be on its way to the disk")
+            for _ in range(3):
+                assert probe.get("/healthz", timeout=DEADLINE_SECONDS).status_code == 200
+                assert probe.get("/readyz", timeout=DEADLINE_SECONDS).status_code == 200
+            # For an answer that is on its way although it should not be.
+            wait([pending], timeout=0.3)
+            assert not pending.done()
+        assert pending.result() == 200
     door.recovers()
 
 
@@ -173,16 +167,16 @@ def test_the_loop_does_not_stand_aside_for_a_writer_that_hangs(door: Door) -> No
     """It does so for the short calls of a disk that is well; health is answered while more callbacks come."""
     with (
         ThreadPoolExecutor(AT_ONCE) as pool,
-        httpx.Client(base_url=door.process.base_url, timeout=1.0) as probe,
-        injected(door.writer, "renameat:delay_enter=3000000:when=1"),
+        httpx.Client(base_url=door.process.base_url, timeout=DEADLINE_SECONDS) as probe,
     ):
-        first = pool.submit(door.post)
-        assert probe.get("/healthz").status_code == 200
-        further = [pool.submit(door.post) for _ in range(AT_ONCE - 1)]
-        while not first.done():
-            assert probe.get("/healthz").status_code == 200
-            time.sleep(0.05)
-        assert {future.result() for future in (first, *further)} == {200}
+        with held_up(door.writer, "renameat"):
+            posted = [pool.submit(door.post)]
+            wait_until(lambda: door.leftovers() != [], "the callback to be on its way to the disk")
+            posted += [pool.submit(door.post) for _ in range(AT_ONCE - 1)]
+            for _ in range(2 * AT_ONCE):
+                assert probe.get("/healthz").status_code == 200
+            assert not any(future.done() for future in posted)
+        assert {future.result() for future in posted} == {200}
     door.recovers()
 
 

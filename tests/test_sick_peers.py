@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import socket
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +36,20 @@ from shared.settings.destinations import HttpSettings, SmartshareSettings
 from shared.spool import Spool
 from tests import misbehaving as ill
 from tests.conftest import make_database
-from tests.doubles import FakeTime
+from tests.doubles import FakeTime, HurriedLoop
 from tests.illnesses import (
     DONE,
     FETCHES,
     HELD,
     ILLNESSES,
+    NEVER,
     PDF,
     RETRY,
     UPLOADS,
     Illness,
     moved,
 )
-from tests.misbehaving import Behaviour, Call, answering, serving
+from tests.misbehaving import Behaviour, Call, answering, serving, unreachable
 from tests.processor.conftest import Workshop
 
 SECRET = "a-very-secret-token"
@@ -94,7 +92,7 @@ class Scene:
         lanes = [self.lanes[role] for role in roles or self.lanes]
         for lane in lanes:
             await lane.take()
-        await asyncio.gather(*(lane.drain(20) for lane in lanes))
+        await asyncio.gather(*(lane.drain(NEVER) for lane in lanes))
 
     def rows(self) -> dict[str, Any]:
         """What is owed by each role to the document whose turn it is."""
@@ -124,7 +122,8 @@ async def scene(
     origin: str,
     ca_file: Path | None = None,
     *,
-    patience_seconds: float = 20.0,
+    silence_seconds: float = 20.0,
+    total_seconds: float = 40.0,
     connect_seconds: float = 20.0,
 ) -> AsyncIterator[Scene]:
     """Lanes to peers at an origin, as a new process would have them."""
@@ -134,8 +133,8 @@ async def scene(
             peer,
             origins=origins,
             connect_timeout_seconds=connect_seconds,
-            read_timeout_seconds=patience_seconds,
-            total_timeout_seconds=2 * patience_seconds,
+            read_timeout_seconds=silence_seconds,
+            total_timeout_seconds=total_seconds,
             ca_file=ca_file,
         )
 
@@ -251,9 +250,14 @@ def test_each_illness_has_its_verdict_and_nothing_is_doubled(workshop: Workshop,
     async def fall_ill(peer: Peer, origin: str) -> None:
         peer.illness = illness.behave
         peer.calls.clear()
-        async with scene(workshop, origin, patience_seconds=illness.patience_seconds) as stage:
+        async with scene(
+            workshop, origin, silence_seconds=illness.silence_seconds, total_seconds=illness.total_seconds
+        ) as stage:
             with structlog.testing.capture_logs() as logs:
-                await stage.work()
+                working = asyncio.create_task(stage.work())
+                if illness.outlasts:
+                    await outlast(working, peer, len(illness.expected()))
+                await working
             assert states(stage) == illness.expected()
             for role, row in stage.rows().items():
                 check(illness, role, row, workshop)
@@ -270,7 +274,18 @@ def test_each_illness_has_its_verdict_and_nothing_is_doubled(workshop: Workshop,
         after = {role: DONE if state == RETRY else state for role, state in expected.items()}
         assert states(stage) == after
 
-    asyncio.run(scenario())
+    with asyncio.Runner(loop_factory=HurriedLoop) as runner:
+        runner.run(scenario())
+
+
+async def outlast(working: asyncio.Task[None], peer: Peer, calls: int) -> None:
+    """Once every call has reached its peer, let time pass until nothing waits for an answer any more."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HurriedLoop)
+    while not working.done():
+        await asyncio.sleep(0.01)
+        if peer.calls.total() >= calls:
+            loop.pass_seconds(10)
 
 
 RELOGIN = {("smartshare", "401")}
@@ -301,12 +316,6 @@ def check(illness: Illness, role: str, row: Any, workshop: Workshop) -> None:
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def tls_of(authority: trustme.CA, host: str, not_after: datetime | None = None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host, not_after=not_after).configure_cert(context)
-    return context
 
 
 @pytest.mark.parametrize(
@@ -347,48 +356,6 @@ def test_what_was_never_sent_is_tried_again_by_everyone(
         assert not peer.calls
 
     asyncio.run(scenario())
-
-
-@asynccontextmanager
-async def unreachable(name: str, authority: trustme.CA, peer: Peer) -> AsyncIterator[str]:
-    """An origin to which no connection comes about."""
-    past = datetime.now(UTC) - timedelta(days=1)
-    if name == "refused":
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    elif name == "no such host":
-        yield "http://nowhere.invalid:80"
-    elif name == "a full backlog":
-        with ExitStack() as sockets:
-            full, *waiting = [sockets.enter_context(socket.socket()) for _ in range(5)]
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            for client in waiting:
-                client.setblocking(False)
-                client.connect_ex(full.getsockname())
-            yield f"http://127.0.0.1:{full.getsockname()[1]}"
-    elif name == "plain behind https":
-        server = await asyncio.start_server(complain, "127.0.0.1", 0)
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        server.close()
-    elif name == "silent in the handshake":
-        with socket.create_server(("127.0.0.1", 0)) as nobody:
-            yield f"https://127.0.0.1:{nobody.getsockname()[1]}"
-    else:
-        host, not_after = {
-            "untrusted": ("127.0.0.1", None),
-            "expired": ("127.0.0.1", past),
-            "wrong host": ("other.example", None),
-        }[name]
-        async with serving(peer, tls_of(authority, host, not_after)) as origin:
-            yield origin
-
-
-def complain(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say in plain HTTP that this was no HTTP."""
-    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    writer.close()
 
 
 # The peer as a whole

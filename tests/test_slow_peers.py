@@ -94,8 +94,7 @@ def hanging(world: World) -> dict[str, int]:
 
 def status(installation: Installation) -> list[str]:
     """What the system says of the processor."""
-    process = installation._processes["processor"]
-    return Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return Path(f"/proc/{installation.pid('processor')}/status").read_text().splitlines()
 
 
 def lay(installation: Installation, document_id: str, body: dict[str, Any]) -> None:

@@ -360,10 +360,9 @@ def test_stopping_finishes_what_is_in_hand_and_exits_0(
 
 def test_a_second_processor_stands_by_and_takes_over(own_installation: Installation) -> None:
     installation = own_installation
-    installation._processes["first"] = installation._processes.pop("processor")
-    installation.start("processor")
+    installation.adopt("second", installation.bear("processor"))
     installation.wait(lambda: "processor.standby" in installation.log("processor"), "the second to stand by")
-    installation.kill("first")
+    installation.kill("processor")
     installation.post("ssign", {"envelopeId": 9, "action": "EXPIRED"})
     installation.wait(lambda: installation.count(Folder.DONE) == 1, "the second to take over")
 

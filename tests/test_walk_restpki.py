@@ -73,7 +73,7 @@ class RestPkiStory:
     def send(self, *arguments: str) -> dict[str, Any]:
         """Send by the command, as an application does; returns the JSON that it prints."""
         words = ("documents", "send", "--provider", "restpki", "--return-url", self.return_url, "--json")
-        printed = self.installation.run_quickly(*words, *arguments)
+        printed = self.installation.run(*words, *arguments, check=True).stdout
         found: dict[str, Any] = json.loads(printed)
         return found
 

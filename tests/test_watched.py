@@ -186,7 +186,7 @@ def test_both_tiers_end_at_once_when_told_to(watched: tuple[Watched, World]) -> 
     """Last of all. The private address holds nobody up."""
     made, _ = watched
     for tier in made.tiers.values():
-        tier.signal(signal.SIGTERM)
+        tier.send_signal(signal.SIGTERM)
     for name, tier in made.tiers.items():
         assert tier.wait(30), name
         assert made.ask(name, "healthz") == 0

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from tests.forgetful import Disk, Operation, State, snapshot
 from tests.installation import SECRET, free_port
 from tests.nursery import Nursery
 from tests.tracing import need_strace, read_operations, traced
+from tests.waiting import wait_until
 
 REQUESTS = int(os.environ.get("SIGNSPOOL_TEST_REQUESTS", "120"))
 ALONE, CONNECTIONS = 20, 32
@@ -107,7 +107,7 @@ def traced_door(
     with traced(process, made.trace):
         until_ready(url)
         asyncio.run(_load(url, alone, requests, made.acknowledged))
-        process.signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     yield made
 
 
@@ -133,11 +133,11 @@ async def _load(url: str, alone: int, requests: int, acknowledged: dict[str, str
 
 def until_ready(url: str) -> None:
     """Wait until the door would take a callback."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def is_ready() -> bool:
         try:
-            if httpx.get(f"{url}/readyz", verify=False).status_code == 200:
-                return
+            return httpx.get(f"{url}/readyz", verify=False, timeout=20).status_code == 200
         except httpx.TransportError:
-            assert time.monotonic() < deadline, "the door does not open"
-        time.sleep(0.02)
+            return False
+
+    wait_until(is_ready, "the door to open")

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from tests.forgetful import (
     Write,
 )
 from tests.nursery import Process
+from tests.waiting import wait_until
 
 NEVER = 1 << 60
 """The end of what did not end: the process died in it."""
@@ -281,7 +281,7 @@ def traced(process: Process, trace: Path, *options: str, threads: bool = True) -
     strace = subprocess.Popen([*command, "-o", str(trace), "-p", str(process.pid)], stderr=subprocess.DEVNULL)
     try:
         _wait_until_traced(process.pid, strace, threads)
-        process.signal(signal.SIGCONT)
+        process.send_signal(signal.SIGCONT)
         yield
         assert process.wait(20), "the traced process has not ended"
         strace.wait(20)
@@ -291,12 +291,13 @@ def traced(process: Process, trace: Path, *options: str, threads: bool = True) -
 
 
 def _wait_until_traced(pid: int, strace: subprocess.Popen[bytes], threads: bool) -> None:
-    deadline = time.monotonic() + 20
     tasks = "*" if threads else str(pid)
-    while any(
-        "TracerPid:\t0\n" in status.read_text()
-        for status in Path(f"/proc/{pid}/task").glob(f"{tasks}/status")
-    ):
+
+    def is_traced() -> bool:
         assert strace.poll() is None, "strace has ended"
-        assert time.monotonic() < deadline, "strace does not attach"
-        time.sleep(0.005)
+        return not any(
+            "TracerPid:\t0\n" in status.read_text()
+            for status in Path(f"/proc/{pid}/task").glob(f"{tasks}/status")
+        )
+
+    wait_until(is_traced, "strace to attach")

@@ -8,9 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +20,17 @@ from shared.clock import Clock
 from shared.record import SpoolRecord, parse_record
 from shared.settings import Settings, load_settings
 from shared.spool import Folder, Spool
+from tests.nursery import LISTENING, of_this_run
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "correct-horse-7f3a"  # An invented one.
 URL = "/api/callback?provider=ssign"
 HEADERS = {"X-Callback-Secret": SECRET}
 BODY = b'{"envelopeId": 155, "action": "COMPLETED"}'
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
+_OF_THE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
+"""What a service manager tells a process by its environment."""
 
 
 def make_config(
@@ -94,11 +95,15 @@ class InProcess:
 
     def wait_for(self, status: int, url: str = "/readyz") -> httpx.Response:
         """Ask until the answer has a status; the door's own background work goes on meanwhile."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while (answer := self.ask("GET", url)).status_code != status:
-            assert time.monotonic() < deadline, f"still {answer.status_code}: {answer.text}"
-            self._runner.run(asyncio.sleep(0.02))
-        return answer
+        answers: list[httpx.Response] = []
+
+        def is_so() -> bool:
+            self._runner.run(asyncio.sleep(0))
+            answers.append(self.ask("GET", url))
+            return answers[-1].status_code == status
+
+        wait_until(is_so, lambda: f"{status}: still {answers[-1].status_code}: {answers[-1].text}")
+        return answers[-1]
 
 
 @contextlib.contextmanager
@@ -114,34 +119,21 @@ def in_process(settings: Settings, **options: Any) -> Iterator[InProcess]:
             runner.run(lifespan.__aexit__(None, None, None))
 
 
-_RUN = """
-import sys
-from pathlib import Path
-from callback_api.server import run
-from shared import logs
-from shared.settings import load_settings
-settings = load_settings()
-logs.configure(settings.log.format, settings.log.level)
-run(settings, workers=int(sys.argv[1]), fd=int(sys.argv[2]))
-"""
-
-
 class Process:
     """The door as a process of its own. Its socket is handed over, so that it can be asked at once."""
 
     def __init__(self, config: Path, *, workers: int = 1) -> None:
-        self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self.listening.getsockname()[1]
         self.log_path = config.with_name("log")
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(workers), str(self.listening.fileno())],
-                cwd=REPOSITORY,
-                env={**os.environ, "SIGNSPOOL_CONFIG": str(config)},
-                pass_fds=[self.listening.fileno()],
-                stderr=log,
+        self.log_path.unlink(missing_ok=True)
+        arguments = ["api", "--workers", str(workers), "--fd", str(LISTENING), "--config", str(config)]
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+            self.port: int = listening.getsockname()[1]
+            self.process = of_this_run().start(
+                arguments,
+                self.log_path,
+                listening=listening,
+                environment={name: os.environ[name] for name in _OF_THE_MANAGER if name in os.environ},
             )
-        self.listening.close()
         self.base_url = f"http://127.0.0.1:{self.port}"
 
     def log_lines(self) -> list[dict[str, Any]]:
@@ -158,9 +150,8 @@ class Process:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it by a signal; returns its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(DEADLINE_SECONDS * 2)
+        self.process.send_signal(number)
+        return self.process.exit_code(DEADLINE_SECONDS * 2)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -180,7 +171,6 @@ def running(config: Path, **options: Any) -> Iterator[Process]:
         yield door
     finally:
         door.process.kill()
-        door.process.wait()
 
 
 def request_head(*headers: str, url: str = URL) -> bytes:

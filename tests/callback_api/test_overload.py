@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from tests.callback_api.door import (
 LIMITS = """
 max_requests = 3
 max_connections = 6
-head_timeout = "1s"
-body_timeout = "2s"
 retry_after = "7s"
 """
 
@@ -41,7 +38,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def door(folder: Path) -> Iterator[Process]:
-    make_settings(folder, api=LIMITS)
+    """A door with so much patience that whoever has to go does so for want of room."""
+    make_settings(folder, api=f'{LIMITS}head_timeout = "10m"\nbody_timeout = "10m"\n')
+    with running(folder / "signspool.toml") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def impatient_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("impatient")
+    make_settings(folder, api=f'{LIMITS}head_timeout = "300ms"\nbody_timeout = "500ms"\n')
     with running(folder / "signspool.toml") as process:
         yield process
 
@@ -66,10 +72,7 @@ def test_slow_senders_cannot_hold_the_door(door: Process, folder: Path) -> None:
     before = len(paths(folder / "data"))
     with contextlib.ExitStack() as stack:
         slow = [begin(door, stack) for _ in range(3)]
-        started = time.monotonic()
         assert [post(door).status_code for _ in range(3)] == [200, 200, 200]
-        # Less than their own time limit, so that it was not this which made the room.
-        assert time.monotonic() - started < 2
         answer = read_all(slow[0])
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"\r\nretry-after: 7\r\n" in answer
@@ -78,9 +81,9 @@ def test_slow_senders_cannot_hold_the_door(door: Process, folder: Path) -> None:
     assert len(paths(folder / "data")) == before + 3
 
 
-def test_a_body_of_one_byte_a_second_ends_with_408(door: Process) -> None:
+def test_a_body_of_one_byte_a_second_ends_with_408(impatient_door: Process) -> None:
     with contextlib.ExitStack() as stack:
-        assert read_all(begin(door, stack)).startswith(b"HTTP/1.1 408")
+        assert read_all(begin(impatient_door, stack)).startswith(b"HTTP/1.1 408")
 
 
 def test_silent_connections_give_way_to_those_that_speak(door: Process) -> None:
@@ -92,8 +95,8 @@ def test_silent_connections_give_way_to_those_that_speak(door: Process) -> None:
         assert read_all(silent[0]) == b""
 
 
-def test_a_head_that_does_not_come_is_not_waited_for(door: Process) -> None:
-    with connect(door) as connection:
+def test_a_head_that_does_not_come_is_not_waited_for(impatient_door: Process) -> None:
+    with connect(impatient_door) as connection:
         connection.sendall(b"POST /api/callback HTTP/1.1\r\nHo")
         assert read_all(connection) == b""
 

@@ -14,8 +14,9 @@ from processor.access import Access
 from processor.booked import booked
 from processor.breaker import Breaker
 from processor.means import Means
-from processor.poll import Poller, PollSettings
+from processor.poll import Poller
 from processor.reading import Reader
+from processor.taking import TakerSettings
 from shared.events import Event, EventType, Origin, Trust
 from shared.making import make_entry
 from shared.providers._base import (
@@ -155,7 +156,7 @@ class Office:
             breaker=Breaker(failures=3, pause_seconds=30, monotonic=workshop.time.seconds),
             access=access or Access(NAME, pause_seconds=30, monotonic=workshop.time.seconds),
             means=Means(),
-            settings=PollSettings(4, 1.0, 60.0, 30.0, 3600.0, away_pause_seconds=0.001),
+            settings=TakerSettings(4, 1.0, 60.0, 30.0, 3600.0, away_pause_seconds=0.001),
             clock=workshop.clock,
             **changes,
         )

@@ -64,9 +64,9 @@ def make_outside(provider: Provider[Any], handler: Handler) -> Outside:
     return Outside(
         provider.name,
         origins=provider.origins,
-        connect_timeout_seconds=5,
-        read_timeout_seconds=5,
-        total_timeout_seconds=30,
+        connect_timeout_seconds=60,
+        read_timeout_seconds=60,
+        total_timeout_seconds=120,
         transport=httpx.MockTransport(handler),
     )
 

@@ -17,8 +17,9 @@ import structlog
 
 from processor import documents
 from processor.agreed import AgreedTime
+from processor.alone import alone
 from processor.arrivals import Arrivals
-from processor.daemon import Daemon, single_instance
+from processor.daemon import LOCK, Daemon
 from processor.daylists import DayLists
 from processor.history import History
 from processor.housekeeping import Housekeeping
@@ -243,8 +244,8 @@ async def test_it_is_not_ready_as_long_as_the_database_is_away(workshop: Worksho
 
 async def test_one_that_stands_by_is_ready_and_alive(workshop: Workshop) -> None:
     told = Told(watchdog_seconds=0.3)
-    with single_instance(workshop.spool.root) as alone, structlog.testing.capture_logs():
-        assert alone
+    with alone(workshop.spool.root / LOCK) as is_ours, structlog.testing.capture_logs():
+        assert is_ours
         task = asyncio.create_task(make_daemon(workshop, notifier=told).run())
         await until(lambda: told.beats() > 1)
         assert told.words[:2] == ["STATUS=standing by: another processor works on this spool", "READY=1"]

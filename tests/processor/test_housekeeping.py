@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from processor.alone import alone
 from processor.daylists import DayLists
 from processor.history import History
-from processor.housekeeping import Housekeeping, Kept, alone_on
+from processor.housekeeping import LOCK, Housekeeping, Kept
 from processor.retention import Retention
 from shared.db.models import EventRow
 from shared.errors import SpoolUnavailableError
@@ -61,8 +62,8 @@ def test_nothing_goes_that_could_not_be_listed_and_the_next_call_goes_on(worksho
 def test_two_processes_do_not_keep_one_spool_at_once(workshop: Workshop) -> None:
     finish(workshop, 9)
     housekeeping = make_housekeeping(workshop)
-    with alone_on(workshop.spool.root) as alone:
-        assert alone
+    with alone(workshop.spool.root / LOCK) as is_ours:
+        assert is_ours
         assert housekeeping.work(NO_STOP) == Kept()
     assert housekeeping.work(NO_STOP).is_whole
 

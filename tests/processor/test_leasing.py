@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +18,7 @@ from shared.errors import LeaseLostError
 from tests.doubles import MemoryDestination
 from tests.processor.conftest import Workshop
 from tests.processor.test_outbox import Yard, complete
+from tests.waiting import wait_until
 
 LANE = "destination:memory"
 
@@ -219,14 +219,15 @@ def test_a_lease_is_kept_for_as_long_as_the_work_takes(yard: Yard) -> None:
 
 def wait_until_leased(workshop: Workshop, until: datetime) -> None:
     """Look until the delivery is leased for that long."""
-    end = time.monotonic() + 10
-    while True:
+
+    def leased_until() -> datetime | None:
         with workshop.database.reading() as connection:
-            found = connection.scalar(select(OutboxRow.lease_until).where(OutboxRow.task == Task.DELIVER))
-        if found is not None and found >= until:
-            return
-        assert time.monotonic() < end, f"leased until {found}, not until {until}"
-        time.sleep(0.01)
+            return connection.scalar(select(OutboxRow.lease_until).where(OutboxRow.task == Task.DELIVER))
+
+    wait_until(
+        lambda: (found := leased_until()) is not None and found >= until,
+        lambda: f"{until}: leased until {leased_until()}",
+    )
 
 
 def test_a_lane_says_that_its_work_was_taken_over_and_goes_on(yard: Yard) -> None:

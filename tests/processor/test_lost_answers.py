@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from shared.errors import DatabaseUnavailableError, SpoolUnavailableError, Trans
 from shared.spool import Folder
 from tests.processor.conftest import Workshop
 from tests.processor.test_outbox import Yard, complete, states
+from tests.waiting import wait_until
 
 PAUSE_SECONDS = 0.002
 
@@ -127,14 +127,13 @@ def test_what_is_in_hand_is_not_begun_again_although_it_is_due(
 
 
 def wait_until_put_off(database: Database) -> None:
-    end = time.monotonic() + 20
     error = select(OutboxRow.last_error).where(OutboxRow.task == Task.DELIVER)
-    while time.monotonic() < end:
+
+    def is_put_off() -> bool:
         with database.reading() as connection:
-            if connection.scalar(error) == "busy":
-                return
-        time.sleep(0.01)
-    raise AssertionError("the row was not put off")
+            return connection.scalar(error) == "busy"
+
+    wait_until(is_put_off, "the row to be put off")
 
 
 def test_what_fails_on_our_side_after_it_was_sent_is_held(workshop: Workshop) -> None:

@@ -199,9 +199,9 @@ def outside(server: TlsServer, options: PeerTls) -> Outside:
     return Outside(
         "Posten",
         origins=frozenset({server.url}),
-        connect_timeout_seconds=5,
-        read_timeout_seconds=5,
-        total_timeout_seconds=10,
+        connect_timeout_seconds=60,
+        read_timeout_seconds=60,
+        total_timeout_seconds=120,
         tls=options,
     )
 

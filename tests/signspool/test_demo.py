@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from signspool.demo.values import Look, short
 from signspool.demo.view import Lines, Silence
 from simulator.weather import Storm, StormKind
 from tests.signspool.demo_alterations import ALTERED, FILES, altered
+from tests.waiting import wait_until
 
 _LIMIT_SECONDS = 90.0
 
@@ -75,10 +75,9 @@ def _users_of(home: Path) -> dict[int, list[str]]:
 
 
 def _until_nobody_uses(home: Path) -> None:
-    deadline = time.monotonic() + _LIMIT_SECONDS / 2
-    while users := _users_of(home):
-        assert time.monotonic() < deadline, users
-        time.sleep(0.05)
+    wait_until(
+        lambda: not _users_of(home), lambda: f"the end of all users: {_users_of(home)}", _LIMIT_SECONDS / 2
+    )
 
 
 class TestTheCommand:

@@ -8,7 +8,6 @@ import hmac
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -21,6 +20,7 @@ from shared.spool import Folder
 from tests.callback_api.door import in_process
 from tests.nursery import Fault, Process
 from tests.signspool.conftest import MakePlace, Place
+from tests.waiting import wait_until
 
 DEADLINE_SECONDS = 30.0
 ALL = os.environ.get("SIGNSPOOL_TEST_KILL_STEPS") == "all"
@@ -29,9 +29,11 @@ SECRET = "the-right-secret-4417"
 ZONE = ZoneInfo("America/Sao_Paulo")
 
 
-def steps(*places: tuple[str, str, str, int]) -> list[tuple[str, str, str, int]]:
-    """The places to die at: module, name, enter or leave, and at which time."""
-    return list(places if ALL else places[:1])
+def dying_at(*places: tuple[str, str, str, int]) -> pytest.MarkDecorator:
+    """Has a test run once for each place to die at: module, name, enter or leave, and at which time."""
+    return pytest.mark.parametrize(
+        "fault", places if ALL else places[:1], ids=lambda fault: f"{fault[1]}-{fault[2]}"
+    )
 
 
 def days_ago(days: int) -> str:
@@ -52,23 +54,14 @@ def died(place: Place, *arguments: str, fault: tuple[str, str, str, int]) -> Non
 
 
 def until(condition: Callable[[], bool], what: str, place: Place) -> None:
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, (
-            f"waited in vain for {what}: {(place.home / 'log').read_text()[-2000:]}"
-        )
-        time.sleep(0.02)
+    wait_until(condition, lambda: f"{what}: {(place.home / 'log').read_text()[-2000:]}")
 
 
-@pytest.mark.parametrize(
-    "fault",
-    steps(
-        ("processor.daylists", "digest_of_file", "leave", 2),
-        ("processor.daylists", "sync_folder", "enter", 1),
-        ("processor.retention", "_drop_folder", "enter", 1),
-        ("processor.history", "History.drop", "enter", 1),
-    ),
-    ids=lambda fault: f"{fault[1]}-{fault[2]}",
+@dying_at(
+    ("processor.daylists", "digest_of_file", "leave", 2),
+    ("processor.daylists", "sync_folder", "enter", 1),
+    ("processor.retention", "_drop_folder", "enter", 1),
+    ("processor.history", "History.drop", "enter", 1),
 )
 def test_a_processor_that_dies_while_it_keeps_house_goes_on_at_its_next_start(
     make_place: MakePlace, fault: tuple[str, str, str, int]
@@ -83,7 +76,7 @@ def test_a_processor_that_dies_while_it_keeps_house_goes_on_at_its_next_start(
     process = start(place, "processor")
     oldest = place.spool.folder(Folder.DONE) / days[0]
     until(lambda: not oldest.exists(), "the oldest day to go", place)
-    process.signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS)
     said = place.here("spool", "verify", "--json")
     assert (said.code, said.json["faults"], said.json["lists"]) == (0, [], 3)
@@ -97,14 +90,10 @@ def test_a_processor_that_dies_while_it_keeps_house_goes_on_at_its_next_start(
     assert list(place.spool.folder(Folder.DONE).glob(".*")) == []
 
 
-@pytest.mark.parametrize(
-    "fault",
-    steps(
-        ("shared.commit", "GroupCommit.commit", "leave", 1),
-        ("shared.spool", "Spool.remove", "leave", 1),
-        ("shared.commit", "GroupCommit._place", "enter", 2),
-    ),
-    ids=lambda fault: f"{fault[1]}-{fault[2]}",
+@dying_at(
+    ("shared.commit", "GroupCommit.commit", "leave", 1),
+    ("shared.spool", "Spool.remove", "leave", 1),
+    ("shared.commit", "GroupCommit._place", "enter", 2),
 )
 def test_a_callback_that_is_judged_again_is_never_lost_and_counts_once(
     make_place: MakePlace, fault: tuple[str, str, str, int]
@@ -129,15 +118,11 @@ def test_a_callback_that_is_judged_again_is_never_lost_and_counts_once(
     assert place.names(Folder.REFUSED) == []
 
 
-@pytest.mark.parametrize(
-    "fault",
-    steps(
-        ("processor.erase", "stop_work", "leave", 1),
-        ("shared.spool", "Spool.remove", "enter", 1),
-        ("processor.erase", "erase_entry", "leave", 1),
-        ("processor.erase", "erase_rows", "enter", 1),
-    ),
-    ids=lambda fault: f"{fault[1]}-{fault[2]}",
+@dying_at(
+    ("processor.erase", "stop_work", "leave", 1),
+    ("shared.spool", "Spool.remove", "enter", 1),
+    ("processor.erase", "erase_entry", "leave", 1),
+    ("processor.erase", "erase_rows", "enter", 1),
 )
 def test_an_erasing_that_dies_is_finished_by_the_next(
     make_place: MakePlace, fault: tuple[str, str, str, int]

@@ -6,7 +6,8 @@ import hashlib
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from processor.housekeeping import alone_on
+from processor.alone import alone
+from processor.housekeeping import LOCK
 from shared.spool import Folder
 from tests.signspool.conftest import Place
 
@@ -30,7 +31,7 @@ def test_what_is_over_is_told_and_goes_when_told_so(place: Place) -> None:
     assert asked.code == 2
     assert f"done/{old.day}: 1 file" in asked.out
     assert place.spool.days(Folder.DONE) == [young, old.day]
-    with alone_on(place.spool.root):
+    with alone(place.spool.root / LOCK):
         busy = place.forked("retention", "--yes")
     assert "at it at this moment" in busy.err
     assert (busy.code, place.spool.days(Folder.DONE)) == (1, [young, old.day])

@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,9 @@ import pytest
 from shared.settings import load_settings
 from shared.spool import MARKER
 from signspool.up import _tell_what_runs
+from tests.callback_api.door import in_process, spool_of
 from tests.signspool.conftest import clean_environ
+from tests.waiting import wait_until
 
 _PATIENCE_SECONDS = 90.0
 
@@ -48,11 +49,7 @@ class Running:
 
     def until(self, happened: Callable[[], object]) -> None:
         """Return when something is true; fails with what was printed when that takes too long."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not happened():
-            if time.monotonic() > deadline:
-                raise AssertionError(self.said)
-            time.sleep(0.05)
+        wait_until(happened, lambda: f"it; said was: {self.said}", _PATIENCE_SECONDS)
 
     def until_said(self, text: str) -> None:
         """Return when it has printed something."""
@@ -201,25 +198,23 @@ def test_a_port_in_use_is_told_and_nothing_is_started(up: Callable[..., Running]
     ids=["header", "query"],
 )
 def test_the_line_to_try_is_let_in_once_the_secret_is_put_into_it(
-    up: Callable[..., Running], settings: dict[str, str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, str], told: str
 ) -> None:
     """The door takes what the line sends; the secret itself is not printed."""
     prefix = "SIGNSPOOL_PROVIDERS__SSIGN__"
-    running = up(
-        environ={f"{prefix}SECRET": "s3cret-5577"} | {prefix + key: value for key, value in settings.items()}
-    )
-    running.until_said("Ctrl-C stops")
-    line = next(line for line in running.out.read_text().splitlines() if line.startswith("try "))
+    environ = {prefix + key: value for key, value in {**settings, "SECRET": "s3cret-5577"}.items()}
+    loaded = load_settings(None, environ={**environ, "SIGNSPOOL_SPOOL__ROOT": str(tmp_path / "data")})
+    _tell_what_runs(loaded, "127.0.0.1", 8080, ())
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if line.startswith("try "))
     assert told in line
     words = shlex.split(line.replace("YOUR-SECRET", "s3cret-5577"))[2:]
     url, body = words[-1], words[words.index("-d") + 1]
     headers = dict([words[1].split(": ")]) if words[0] == "-H" else {}
-    request = urllib.request.Request(url, data=body.encode(), headers=headers)
-    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
-        assert answer.status == 200
-    assert "s3cret-5577" not in running.said
-    running.process.terminate()
-    assert running.process.wait(timeout=_PATIENCE_SECONDS) == 0
+    spool_of(loaded).initialise()
+    with in_process(loaded) as door:
+        assert door.ask(url=url, content=body.encode(), headers=headers).status_code == 200
+    assert "s3cret-5577" not in said
 
 
 def test_no_line_to_try_is_printed_for_a_provider_that_signs_its_callbacks(

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from simulator.peer import PeerError, StoredFile
 from simulator.restpki import RestPki, Session
 from simulator.switches import switches_of
 from simulator.world import World
+from tests.waiting import wait_until
 
 BASE = "/restpki/api"
 RETURN_URL = "http://app.invalid/back?order=7"
@@ -49,13 +49,6 @@ def read(api: httpx.Client, session: Session) -> dict[str, Any]:
 def statuses(api: httpx.Client, session: Session) -> tuple[str, list[str]]:
     found = read(api, session)
     return found["status"], [document["status"] for document in found["documents"] or []]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def happen(api: httpx.Client, session: Session, action: str) -> httpx.Response:
@@ -170,7 +163,7 @@ def test_the_processing_takes_the_time_that_the_switch_says(api: httpx.Client, r
     restpki.processing_seconds = 0.1
     session = make_session(restpki, "a.pdf", "b.pdf", background=True)
     restpki.sign(session.id)
-    until(lambda: statuses(api, session) == ("Completed", ["Completed", "Completed"]))
+    wait_until(lambda: statuses(api, session) == ("Completed", ["Completed", "Completed"]), "the end")
 
 
 def test_an_error_of_the_processing_may_be_mended_by_the_server_itself(
@@ -237,7 +230,9 @@ def door(restpki: RestPki) -> Iterator[type[Door]]:
 def test_each_completed_document_is_called_about_once(restpki: RestPki, door: type[Door]) -> None:
     session = make_session(restpki, "a.pdf", "b.pdf")
     restpki.sign(session.id)
-    until(lambda: all(call.statuses for call in restpki.webhooks) and len(restpki.webhooks) == 2)
+    wait_until(
+        lambda: all(call.statuses for call in restpki.webhooks) and len(restpki.webhooks) == 2, "two calls"
+    )
     assert sorted(body["document"]["id"] for _, body in door.heard) == sorted(session.document_ids)
     assert {key for key, _ in door.heard} == {restpki.webhook_secret}
     assert [call.statuses for call in restpki.webhooks] == [[200], [200]]
@@ -246,15 +241,15 @@ def test_each_completed_document_is_called_about_once(restpki: RestPki, door: ty
 def test_a_callback_is_tried_as_often_as_the_switch_says(restpki: RestPki, door: type[Door]) -> None:
     door.statuses[:] = [503, 500, 200]
     restpki.complete(restpki.send().id)
-    until(lambda: restpki.webhooks[0].statuses == [503])
+    wait_until(lambda: restpki.webhooks[0].statuses == [503], "the answers")
     restpki.webhook_tries = 3
     door.statuses[:] = [503, 500, 200]
     restpki.complete(restpki.send().id)
-    until(lambda: restpki.webhooks[1].statuses == [503, 500, 200])
+    wait_until(lambda: restpki.webhooks[1].statuses == [503, 500, 200], "the answers")
     restpki.webhook_url = "http://127.0.0.1:9/nobody"
     restpki.webhook_tries = 1
     restpki.complete(restpki.send().id)
-    until(lambda: restpki.webhooks[2].statuses == [None])
+    wait_until(lambda: restpki.webhooks[2].statuses == [None], "the answers")
 
 
 # Files and keys

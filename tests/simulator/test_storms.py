@@ -16,6 +16,7 @@ from simulator.app import create_simulator
 from simulator.server import SimulatorServer
 from simulator.weather import Peer, Storm, StormKind
 from simulator.world import World
+from tests.waiting import wait_until
 
 FILE = b"%PDF-1.4 a file of some length"
 
@@ -203,13 +204,12 @@ def test_stopping_does_not_wait_for_a_storm(world: World) -> None:
         callers = [threading.Thread(target=call, daemon=True) for _ in range(2)]
         for caller in callers:
             caller.start()
-        deadline = time.monotonic() + 10
-        while world.weather.storms and time.monotonic() < deadline:
-            threading.Event().wait(0.005)
+        wait_until(lambda: not world.weather.storms, "both calls to have come")
         began = time.monotonic()
-    assert time.monotonic() - began < 3
+    # Far from the hour of the storm, and from what a busy machine takes.
+    assert time.monotonic() - began < 60
     for caller in callers:
-        caller.join(timeout=5)
+        caller.join(timeout=60)
     assert len(failures) == 2
 
 

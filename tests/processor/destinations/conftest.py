@@ -105,9 +105,9 @@ def make_outside() -> Callable[..., Outside]:
         return Outside(
             peer,
             origins=origins,
-            connect_timeout_seconds=5,
-            read_timeout_seconds=5,
-            total_timeout_seconds=60,
+            connect_timeout_seconds=60,
+            read_timeout_seconds=60,
+            total_timeout_seconds=120,
             ca_file=ca_file,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError
 from tests.conftest import make_database
 from tests.shared.db.test_session import make_row
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -209,13 +209,12 @@ def test_a_server_that_is_silent_too_long_is_unavailable_and_lets_go_of_the_call
     ):
         connection.exec_driver_sql("SELECT pg_sleep(600) -- the silent one")
     running = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE :words")
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
+
+    def is_ended() -> bool:
         with database.reading() as connection:
-            if connection.scalar(running, {"words": "SELECT pg_sleep(600)%"}) == 0:
-                break
-    else:
-        pytest.fail("the server still works on it")
+            return not connection.scalar(running, {"words": "SELECT pg_sleep(600)%"})
+
+    wait_until(is_ended, "the server to end it")
     database.close()
 
 
