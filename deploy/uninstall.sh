@@ -5,7 +5,8 @@ set -eu
 
 systemctl disable --now signspool-api.socket signspool-api.service signspool-processor.service
 systemctl disable --now signspool-check.timer signspool-api-metrics.socket
-rm --force /usr/local/lib/systemd/system/signspool-* /usr/local/sbin/signspool
+rm --recursive --force /usr/local/lib/systemd/system/signspool-*
+rm --force /usr/local/sbin/signspool /usr/local/sbin/signspool-alarm
 rm --force /usr/local/lib/sysusers.d/signspool.conf /usr/local/lib/tmpfiles.d/signspool.conf
 systemctl daemon-reload
 rm --recursive --force /opt/signspool /usr/local/lib/signspool

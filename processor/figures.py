@@ -8,7 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from shared.db.models import Document, EventRow, FileRow, OutboxRow, PollRow, State
+from processor.silence import unanswered_since
+from shared.db.models import FileRow, OutboxRow, PollRow, State
 
 MOST_COUNTED = 10_000
 """Rows of one lane and state that are counted."""
@@ -19,20 +20,19 @@ OTHER_LANE = "other"
 OPEN_STATES = tuple(state for state in State if state is not State.DONE)
 
 _MOST_OTHER_LANES = 20
-_NEWEST_EVENTS = 10_000
 _DUE_LOOKED_AT = 100
 """More than one lane ever has in hand, so that one which nobody works on is among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is owed by lane and state, since when the oldest of a lane is overdue, when a callback of each
-    provider was last received, and since when one that is polled should have been asked."""
+    """What is owed by lane and state, since when the oldest of a lane is overdue, since when a provider that
+    is polled should have been asked, and since when one has left unanswered what it is asked."""
 
     owed: Mapping[tuple[str, str], int]
     overdue_since: Mapping[str, datetime]
-    last_received_at: Mapping[str, datetime]
     poll_overdue_since: Mapping[str, datetime]
+    unanswered_since: Mapping[str, datetime]
 
 
 def figures(connection: Connection, lanes: Collection[str], *, spool_id: str, now: datetime) -> Figures:
@@ -40,12 +40,12 @@ def figures(connection: Connection, lanes: Collection[str], *, spool_id: str, no
     others = _other_lanes(connection, lanes)
     owed = {(lane, str(state)): _count(connection, [lane], state) for lane in lanes for state in OPEN_STATES}
     owed |= {(OTHER_LANE, str(state)): _count(connection, others, state) for state in OPEN_STATES}
-    overdue = {lane: _overdue_since(connection, lane, spool_id, now) for lane in lanes}
+    overdue = {lane: overdue_since(connection, lane, spool_id, now) for lane in lanes}
     return Figures(
         owed,
         {lane: since for lane, since in overdue.items() if since is not None},
-        _last_received(connection),
         _polls_overdue(connection, now),
+        unanswered_since(connection, now),
     )
 
 
@@ -72,8 +72,28 @@ def _other_lanes(connection: Connection, lanes: Collection[str]) -> list[str]:
     return found
 
 
-def _overdue_since(connection: Connection, lane: str, spool_id: str, now: datetime) -> datetime | None:
-    """Since when the oldest thing is due that nobody works on."""
+@dataclass(frozen=True, slots=True)
+class Vain:
+    """What is tried in vain in a lane: since when the oldest of it is owed, and how the last try ended."""
+
+    since: datetime
+    last_error: str
+
+
+def tried_in_vain(connection: Connection, lane: str) -> Vain | None:
+    """What is owed in a lane, was tried and will be tried again; None when nothing is."""
+    row = connection.execute(
+        select(OutboxRow.created_at, OutboxRow.last_error)
+        .where(OutboxRow.lane == lane, OutboxRow.state == State.DUE, OutboxRow.attempts > 0)
+        .where(OutboxRow.last_error != "")
+        .order_by(OutboxRow.created_at)
+        .limit(1)
+    ).first()
+    return None if row is None else Vain(row.created_at, row.last_error)
+
+
+def overdue_since(connection: Connection, lane: str, spool_id: str, now: datetime) -> datetime | None:
+    """Since when the oldest thing is due in a lane that nobody works on."""
     file_spool = select(FileRow.spool_id).where(FileRow.id == OutboxRow.file_fk).scalar_subquery()
     rows = connection.execute(
         select(OutboxRow.next_attempt_at, OutboxRow.lease_until, file_spool)
@@ -107,15 +127,3 @@ def _polls_overdue(connection: Connection, now: datetime) -> dict[str, datetime]
             found[provider] = since
         provider = connection.scalar(select(func.min(PollRow.provider)).where(PollRow.provider > provider))
     return found
-
-
-def _last_received(connection: Connection) -> dict[str, datetime]:
-    """By provider, among the newest events."""
-    newest = connection.scalar(select(func.max(EventRow.id))) or 0
-    rows = connection.execute(
-        select(Document.provider, func.max(EventRow.received_at))
-        .join(Document, Document.id == EventRow.document_fk)
-        .where(EventRow.id > newest - _NEWEST_EVENTS)
-        .group_by(Document.provider)
-    )
-    return {row[0]: row[1] for row in rows}

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.registry import Collector
 
 from processor.recording import Recorded
+from processor.silence import Of
 from shared.db.models import Task
 from shared.events import DocumentStatus, Outcome
 from shared.metrics import catalogue
 from shared.metrics.catalogue import Metric
 from shared.metrics.families import registry
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 ENDINGS = ("done", "retry", "waiting", "held", "failed", "given_back", "lease_lost", "cut_off")
 """How an attempt at something owed ends: see docs/walk.md; `given_back` is for lack of our own means,
@@ -55,6 +63,8 @@ class ProcessorMetrics:
         self._poll_budget = self._gauge(catalogue.POLL_BUDGET)
         self._poll_spent = self._gauge(catalogue.POLL_SPENT)
         self._poll_needed = self._gauge(catalogue.POLL_NEEDED)
+        self._silence_limits = _Replaced(self._gauge(catalogue.SILENCE_LIMIT))
+        self._expiry = _Replaced(self._gauge(catalogue.EXPIRY))
         self.is_standby = False
         """Whether another processor works on the spool, and this one waits."""
         self.passed_at = self.swept_at = time.monotonic()
@@ -64,11 +74,20 @@ class ProcessorMetrics:
         for mode in ("read", "write"):
             self._database_times.labels(mode)
 
-    def follow(self, *, providers: Iterable[str], lanes: Iterable[str], polled: Collection[str] = ()) -> None:
+    def follow(
+        self,
+        *,
+        providers: Iterable[str],
+        lanes: Iterable[str],
+        polled: Collection[str] = (),
+        silence_limits: Mapping[tuple[str, Of], float] = _NOTHING,
+        ends: Mapping[tuple[str, str], datetime] = _NOTHING,
+    ) -> None:
         """These are in the settings from now on; what was counted of others stays.
 
         One that is `polled` from now on counts as having answered, so that one which never answers is missed
-        in its time; of one that is not polled any more nothing is expected.
+        in its time; of one that is not polled any more nothing is expected. `silence_limits` are as
+        `processor.silence` gives them, `ends` as `processor.expiry.first_ends` does.
         """
         for provider in providers:
             for outcome in Outcome:
@@ -87,6 +106,8 @@ class ProcessorMetrics:
             for gauge in (self._poll_success, self._poll_budget, self._poll_spent, self._poll_needed):
                 gauge.remove_by_labels({"provider": provider})
         self._polled = now_polled
+        self._silence_limits.set(silence_limits)
+        self._expiry.set({key: at.timestamp() for key, at in ends.items()})
 
     def add(self, collector: Collector) -> None:
         """Have something asked at each scrape for figures of its own."""
@@ -173,3 +194,19 @@ class ProcessorMetrics:
         return Histogram(
             metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self.registry
         )
+
+
+class _Replaced:
+    """A gauge whose series are those that were set last."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._shown: set[tuple[str, ...]] = set()
+
+    def set(self, values: Mapping[Labels, float]) -> None:
+        """Show these values, by the values of the labels, and no others."""
+        for labels, value in values.items():
+            self._gauge.labels(*labels).set(value)
+        for gone in self._shown - set(values):
+            self._gauge.remove(*gone)
+        self._shown = set(values)

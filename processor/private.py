@@ -13,15 +13,17 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from sqlalchemy import Connection
 
-from processor.census import Census, Count
+from processor.census import SEEN_IN, Census, Count
 from processor.daemon import Daemon
 from processor.figures import Figures, figures
 from processor.owed import provider_lane
+from processor.silence import last_callbacks
 from shared.clock import Clock
 from shared.metrics import catalogue
 from shared.metrics.families import build_info, figure, look_ages
@@ -35,6 +37,8 @@ BEAT_SECONDS = 1.0
 ALIVE_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
 _STALE_SECONDS = 60.0
+_LONG_AGO = timedelta(days=400)
+"""Who has sent nothing for longer is not known to have sent anything."""
 _AGED = (Folder.SPOOL, Folder.DEFERRED, Folder.QUARANTINE)
 
 
@@ -55,8 +59,14 @@ class _Spool:
 
     def oldest_seconds(self, folder: Folder) -> float:
         """How long the oldest entry had been there; 0 without any."""
-        oldest_at = self.counts[folder].oldest_at
-        return 0.0 if oldest_at is None else max(0.0, self.at.timestamp() - oldest_at)
+        return self._seconds(self.counts[folder].oldest_at)
+
+    def unseen_seconds(self, folder: Folder) -> float:
+        """How long the oldest that came after a person last looked had been there; 0 without any."""
+        return self._seconds(self.counts[folder].oldest_unseen_at)
+
+    def _seconds(self, since: float | None) -> float:
+        return 0.0 if since is None else max(0.0, self.at.timestamp() - since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class _Database:
 
     at: datetime
     figures: Figures
+    last_callbacks: Mapping[str, datetime]
 
     def overdue_seconds(self, lane: str) -> float:
         """How long the oldest thing owed in a lane has been due; 0 without any."""
@@ -73,6 +84,10 @@ class _Database:
     def poll_overdue_seconds(self, provider: str) -> float:
         """How long a provider should have been asked about something; 0 for nothing."""
         return self._seconds(self.figures.poll_overdue_since.get(provider))
+
+    def unanswered_seconds(self, provider: str) -> float:
+        """How long a provider has left unanswered what it is asked; 0 when that is nothing."""
+        return self._seconds(self.figures.unanswered_since.get(provider))
 
     def _seconds(self, since: datetime | None) -> float:
         return 0.0 if since is None else max(0.0, (self.at - since).total_seconds())
@@ -87,6 +102,8 @@ class Judge:
         self._daemon = daemon
         self._late_after_seconds = late_after_seconds
         self._beat_at = time.monotonic()
+        self._last_callbacks: dict[str, datetime] = {}
+        self._looked_for: set[str] = set()
         self.spool = Look("spool", lambda: _Spool(clock.now(), census.take()), keep_seconds=_LOOK_SECONDS)
         self.database = Look("database", self._look_at_database, keep_seconds=_LOOK_SECONDS)
 
@@ -95,7 +112,18 @@ class Judge:
         now = daemon.spool.clock.now()
         lanes = [lane.name for lane in daemon.served_lanes]
         with daemon.database.reading() as connection:
-            return _Database(now, figures(connection, lanes, spool_id=daemon.spool_id, now=now))
+            found = figures(connection, lanes, spool_id=daemon.spool_id, now=now)
+            self._look_for_callbacks(connection, now)
+        return _Database(now, found, dict(self._last_callbacks))
+
+    def _look_for_callbacks(self, connection: Connection, now: datetime) -> None:
+        """Far back the first time that a provider is looked for; after that, what is new is enough."""
+        lanes = (lane.name.partition(":") for lane in self._daemon.served_lanes)
+        wanted = {name for kind, _, name in lanes if kind == "provider"}
+        since = now if wanted <= self._looked_for else now - _LONG_AGO
+        for provider, at in last_callbacks(connection, wanted, since=since).items():
+            self._last_callbacks[provider] = max(at, self._last_callbacks.get(provider, at))
+        self._looked_for |= wanted
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -201,6 +229,11 @@ class DaemonCollector(Collector):
             catalogue.SPOOL_OLDEST_AGE,
             {(str(folder),): found.value.oldest_seconds(folder) for folder in _AGED},
         )
+        yield family_of(catalogue.SPOOL_UNSEEN, {(str(folder),): counts[folder].unseen for folder in SEEN_IN})
+        yield family_of(
+            catalogue.SPOOL_UNSEEN_AGE,
+            {(str(folder),): found.value.unseen_seconds(folder) for folder in SEEN_IN},
+        )
 
     def _database(self) -> Iterator[Family]:
         found = self._judge.database.latest()
@@ -217,8 +250,15 @@ class DaemonCollector(Collector):
             catalogue.LAST_RECEIVED,
             {
                 (name,): at.timestamp()
-                for name, at in found.value.figures.last_received_at.items()
+                for name, at in found.value.last_callbacks.items()
                 if provider_lane(name) in lanes
+            },
+        )
+        yield family_of(
+            catalogue.POLL_UNANSWERED,
+            {
+                (poller.provider_name,): found.value.unanswered_seconds(poller.provider_name)
+                for poller in self._daemon.asking_pollers
             },
         )
 

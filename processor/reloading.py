@@ -8,10 +8,12 @@ from collections.abc import Callable
 import structlog
 
 from processor.daemon import Daemon
+from processor.expiry import ends, first_ends
 from processor.lanes import Lane
 from processor.outbox import wake_waiting
 from processor.parts import Parts, PartsMaker, housekeeping, keeps_done, lane_settings
 from processor.poll import Poller
+from processor.silence import silence_limits
 from shared.errors import UnavailableError
 from shared.masking import learn_more_secrets
 from shared.settings import Settings, changes, secret_values
@@ -82,10 +84,13 @@ class Reloading:
             lane.wake()
 
     def _follow_metrics(self) -> None:
+        parts = self.parts
         self._maker.metrics.follow(
-            providers=self.parts.worker.providers,
-            lanes=self.parts.lanes,
-            polled=[provider.name for provider in self.parts.polled],
+            providers=parts.worker.providers,
+            lanes=parts.lanes,
+            polled=[provider.name for provider in parts.polled],
+            silence_limits=silence_limits(parts.settings.check, parts.worker.providers.values()),
+            ends=first_ends(ends(parts.settings, self._maker.own)),
         )
 
     def _adopt(self, running: Daemon, parts: Parts) -> None:

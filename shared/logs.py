@@ -48,7 +48,7 @@ def configure(form: Format = "auto", level: str = "info", *, secrets: Iterable[s
     stamp = _Stamp()
     shared: list[Processor] = [stamp]
     rendering = _json_rendering() if as_json else _console_rendering()
-    if as_json and _is_journal(sys.stderr):
+    if as_json and is_journal(sys.stderr):
         rendering.append(_with_priority)
     lines = GroupedLines(sys.stderr)
     output = cast("TextIO", lines)
@@ -61,7 +61,7 @@ def configure(form: Format = "auto", level: str = "info", *, secrets: Iterable[s
         cache_logger_on_first_use=True,
     )
     if as_json:
-        mark = _with_priority(None, "info", "") if _is_journal(sys.stderr) else ""
+        mark = _with_priority(None, "info", "") if is_journal(sys.stderr) else ""
 
         def write(line: dict[str, Any]) -> None:
             if threshold <= logging.INFO:
@@ -149,7 +149,7 @@ class _Blot:
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def _is_journal(stream: TextIO) -> bool:
+def is_journal(stream: TextIO) -> bool:
     """Whether a stream goes to systemd's journal, which then says so in the environment."""
     try:
         status = os.fstat(stream.fileno())

@@ -272,6 +272,18 @@ class Spool:
             return None
         return value if isinstance(value, dict) else None
 
+    def quarantined_at(self, entry: Entry) -> float:
+        """When an entry came to quarantine, as Unix time: when its reason was written, else when its file was
+        moved there.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        try:
+            return os.stat(self._reason_path(entry)).st_mtime  # noqa: PTH116  (see `Spool._place`)
+        except FileNotFoundError:
+            return os.lstat(self._place(Folder.QUARANTINE, entry)).st_ctime
+
     def forget_reason(self, entry: Entry) -> None:
         """Remove a reason file whose entry a person has moved out of quarantine.
 

@@ -1,71 +1,53 @@
-"""What `signspool check` finds of what ends on a day: noted secrets, and certificates of authorities."""
+"""What `signspool check` finds of what ends on a day: our certificates, authorities, and noted secrets."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 
+from processor.expiry import End, ends
 from shared.clock import Clock
-from shared.settings import Settings
+from shared.settings import CheckSettings, Settings
 from signspool.finding import Finding, fail, ok, warn
-from signspool.output import shortened
+from signspool.output import printable
 
-SOON_DAYS = 30
-"""Long enough to have a new one issued."""
+_ADVICE = {
+    "certificate": "order a new one now, since that takes days; when it is in its place: systemctl restart "
+    "signspool-processor",
+    "authorities": "put the new one beside it, then: systemctl restart signspool-processor",
+    "secret": "have a new one issued, put it into its place, and its day into expires",
+}
 
 
 def expiring(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    """Look at the days that the settings note in `expires`, and at the certificates in `ca_file`."""
-    sections = [
-        *((f"provider {name}", section) for name, section in settings.providers.items()),
-        *((f"destination {name}", section) for name, section in settings.destinations.items()),
-    ]
-    ends = []
-    for about, section in sections:
-        for name, day in section.expires.items():
-            # It is valid on that day still.
-            end = datetime.combine(day + timedelta(days=1), time(), clock.zone).astimezone(UTC)
-            ends.append((end, about, f"its {name}"))
-        ca_file = getattr(section, "ca_file", None)
-        if ca_file is not None:
-            ends += [(end, about, f"{ca_file}, {whom}") for end, whom in _authorities(ca_file)]
-    told = [found for end, about, what in sorted(ends) if (found := ending(about, what, end, clock))]
+    """Look at the certificates that the settings name, and at the days that they note in `expires`."""
+    found = ends(settings, clock)
+    told = [finding for end in found if (finding := _told(end, settings.check, clock))]
     yield from told
-    if ends and not told:
-        end, about, what = min(ends)
-        yield ok("expiry", f"next, on {end.date()}: {about}, {what}")
+    if found and not told:
+        yield ok("expiry", f"next, on {found[0].on}: {_peer(found[0])}, {printable(found[0].what)}")
 
 
-def ending(about: str, what: str, end: datetime, clock: Clock) -> Finding | None:
-    """What is to be said of something that is valid until an instant; None when that is far away."""
-    left = end - clock.now()
-    if left <= timedelta():
-        return fail(about, f"{what} has expired on {end.date()}", "put a new one into its place")
-    if left <= timedelta(days=SOON_DAYS):
-        return warn(about, f"{what} expires on {end.date()}", "have a new one issued")
-    return None
-
-
-def _authorities(path: Path) -> Iterator[tuple[datetime, str]]:
-    """When each certificate in a file of authorities ends, and whose it is."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(path)
-    except OSError:
-        # What cannot be read is told where the destination is looked at.
-        return
-    for certificate in context.get_ca_certs():
-        end = str(certificate["notAfter"])
-        yield (
-            datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC),
-            shortened(name_of(certificate.get("subject", ()))),
+def _told(end: End, limits: CheckSettings, clock: Clock) -> Finding | None:
+    about, what, advice = f"expiry of {_peer(end)}", printable(end.what), _ADVICE[end.kind]
+    if end.begins_at is not None and end.begins_at > clock.now():
+        return fail(
+            about, f"{what} is valid from {end.begins_at.date()} only", "use the one before until then"
         )
+    left = end.at - clock.now()
+    text = f"{what} {ending_text(left, end.on)}"
+    is_soon = left <= timedelta(seconds=limits.expiry_warn)
+    if end.is_replaced and (is_soon or left <= timedelta()):
+        return warn(about, f"{text}; another one beside it is valid for longer", "take it away then")
+    if left <= timedelta(seconds=limits.expiry_fail):
+        return fail(about, text, advice)
+    return warn(about, text, advice) if is_soon else None
 
 
-def name_of(subject: object) -> str:
-    """The name in a certificate's subject, as Python gives it: pairs within parts."""
-    parts = subject if isinstance(subject, tuple) else ()
-    names = {key: value for part in parts for key, value in part}
-    return str(names.get("commonName") or names.get("organizationName") or "a nameless certificate")
+def ending_text(left: timedelta, on: date) -> str:
+    """How it is said that something was valid, or is for so long still, with its last day."""
+    return f"has expired on {on}" if left <= timedelta() else f"expires on {on}, in {left.days} days"
+
+
+def _peer(end: End) -> str:
+    return end.peer.replace(":", " ")

@@ -24,6 +24,11 @@ class Finding:
     text: str
     what_to_do: str = ""
 
+    @property
+    def words(self) -> str:
+        """The finding with what to do, as people read it."""
+        return f"{self.text}: {self.what_to_do}" if self.what_to_do else self.text
+
     def as_json(self) -> dict[str, Any]:
         """The finding as `--json` prints it."""
         return {

@@ -21,11 +21,13 @@ from signspool.asking import asking
 from signspool.expiry import expiring
 from signspool.finding import Finding, Level, fail, ok, warn
 from signspool.modes import wrong_modes
-from signspool.output import age_text, count_text, shortened
+from signspool.output import count_text, shortened
+from signspool.owing import owing
 from signspool.peers import peers
 from signspool.recorded import recorded
 from signspool.running import running_tiers
-from signspool.strays import strays
+from signspool.silence import silent
+from signspool.waiting import waiting
 
 _CHAIN_DAYS = 31
 """So far back the lists of digests are looked at; `signspool spool verify` looks at all, and at the files."""
@@ -55,7 +57,9 @@ def findings(settings: Settings, *, init_spool: bool, offline: bool) -> Iterator
         yield from peers(settings, spool.clock)
     yield from expiring(settings, spool.clock)
     if made.level is not Level.FAIL:
-        yield from _entries(spool)
+        yield from waiting(spool, settings.check)
+        yield from owing(settings, spool)
+        yield from silent(settings, spool)
         yield from running_tiers(settings, spool)
         yield from _evidence(spool)
 
@@ -206,36 +210,6 @@ def _destinations(settings: Settings, clock: Clock) -> Iterator[Finding]:
         why = destination.why_unusable()
         kind = settings.destinations[name].kind
         yield fail(f"destination {name}", why) if why else ok(f"destination {name}", f"{kind}, usable")
-
-
-def _entries(spool: Spool) -> Iterator[Finding]:
-    try:
-        counts = {folder: sum(1 for _ in spool.entries(folder)) for folder in Folder}
-        oldest = max(
-            (spool.age_seconds(Folder.SPOOL, entry) for entry in spool.entries(Folder.SPOOL)), default=0
-        )
-        count_of_strays, named = strays(spool)
-    except UnavailableError as error:
-        yield fail("entries", str(error))
-        return
-    text = ", ".join(f"{count} in {folder}/" for folder, count in counts.items())
-    if counts[Folder.SPOOL]:
-        text += f", the oldest in spool/ for {age_text(oldest)}"
-    yield ok("entries", text)
-    if count_of_strays:
-        more = f" and {count_of_strays - len(named)} more" if count_of_strays > len(named) else ""
-        yield warn(
-            "strays",
-            f"nobody reads {', '.join(map(shortened, named))}{more}",
-            "a callback lies right in spool/ or in a day folder, as a file whose name ends in .json: put it "
-            "there, and take away what is none",
-        )
-    if counts[Folder.QUARANTINE]:
-        yield warn(
-            "quarantine",
-            f"{count_text(counts[Folder.QUARANTINE], 'entry')} need a person",
-            "signspool spool ls quarantine",
-        )
 
 
 def _evidence(spool: Spool) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ def wrong_modes(settings: Settings) -> Iterator[Finding]:
             wrong += _wrong([Path(url.database or "")], reading=True)
     source = Path(settings.source)
     data = _read(source)
-    wrong += _wrong(_secret_files(data), reading=True)
+    wrong += _wrong([path for path in _secret_files(data) if not _is_public(path)], reading=True)
     wrong += _wrong([source], reading=_has_secret(data))
     yield from wrong
     if not wrong:
@@ -80,7 +80,21 @@ def _has_secret(data: Mapping[str, Any]) -> bool:
 
 
 def _secret_files(data: Mapping[str, Any]) -> list[Path]:
-    return [Path(value) for found, value in _secrets(data) if found.from_file and isinstance(value, str)]
+    files = (Path(value) for found, value in _secrets(data) if found.from_file and isinstance(value, str))
+    return list(dict.fromkeys(files))
+
+
+def _is_public(path: Path) -> bool:
+    """Whether a file holds certificates without a key, which are shown to everybody anyhow."""
+    content = _content(path)
+    return b"BEGIN CERTIFICATE" in content and b"PRIVATE KEY" not in content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _leaves(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -48,6 +48,11 @@ class FolderDestination(Destination):
         root = self._settings.path
         if not root.is_dir():
             return f"{root} is not there: make or mount it"
+        if os.statvfs(root).f_flag & os.ST_RDONLY:
+            return (
+                f"{root} is read-only here: mount it so that it can be written, and under systemd name it in "
+                "ReadWritePaths= of signspool-processor and signspool-check"
+            )
         if not os.access(root, os.W_OK | os.X_OK):
             return f"{root} cannot be written: give its rights to the user of this service"
         return None

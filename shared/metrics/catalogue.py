@@ -150,6 +150,20 @@ SPOOL_OLDEST_AGE = Metric(
     "Time since the oldest entry of a folder arrived; 0 for an empty one.",
     ("folder",),
 )
+SPOOL_UNSEEN = Metric(
+    "signspool_spool_unseen_entries",
+    "gauge",
+    "processor",
+    "Entries of a folder that came after a person last touched .seen in it.",
+    ("folder",),
+)
+SPOOL_UNSEEN_AGE = Metric(
+    "signspool_spool_unseen_age_seconds",
+    "gauge",
+    "processor",
+    "Time since the oldest of them came; 0 without any.",
+    ("folder",),
+)
 EVENTS = Metric(
     "signspool_events_total",
     "counter",
@@ -168,7 +182,7 @@ LAST_RECEIVED = Metric(
     "signspool_callback_last_received_timestamp_seconds",
     "gauge",
     "processor",
-    "When the newest callback was received that is recorded, as Unix time; absent when it is long ago.",
+    "When a provider's newest callback was received that is recorded, as Unix time; absent without any.",
     ("provider",),
 )
 ATTEMPTS = Metric(
@@ -264,6 +278,29 @@ POLL_LAST_SUCCESS = Metric(
     "When a provider that is polled last answered, as Unix time; before that, when the processor started.",
     ("provider",),
 )
+POLL_UNANSWERED = Metric(
+    "signspool_poll_unanswered_seconds",
+    "gauge",
+    "processor",
+    "How long a provider has left unanswered what it is asked; 0 while there is nothing of that.",
+    ("provider",),
+)
+SILENCE_LIMIT = Metric(
+    "signspool_silence_limit_seconds",
+    "gauge",
+    "processor",
+    "How long a provider may send no callback, or leave a poll unanswered, as [check] says; absent without a "
+    "limit.",
+    ("provider", "kind"),
+)
+EXPIRY = Metric(
+    "signspool_expiry_timestamp_seconds",
+    "gauge",
+    "processor",
+    "When the certificate, the authorities or the first secret that the processor uses for a peer end, as "
+    "Unix time; absent where no end is known.",
+    ("peer", "kind"),
+)
 POLL_BUDGET = Metric(
     "signspool_poll_budget_requests",
     "gauge",
@@ -319,7 +356,7 @@ gets what was found before, `signspool_look_age_seconds` old.
 
 Every label takes few values: `provider` is a name from the settings, or `unknown`; `lane` is
 `provider:NAME`, `destination:NAME`, `mirror`, `poll:NAME` of what asks a provider, or `other` for what is in
-no setting any more.
+no setting any more; `peer` is one of the first two, or `database`.
 """
 
 _TIERS: dict[Tier, str] = {"both": "Both tiers", "door": "The door", "processor": "The processor"}

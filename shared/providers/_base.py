@@ -200,6 +200,11 @@ class Provider(ABC, Generic[S]):
         """The number that stands for this provider in the spool file."""
         return self.number if self.settings.number is None else self.settings.number
 
+    @property
+    def expects_callbacks(self) -> bool:
+        """Whether it calls the door, with these settings."""
+        return self.calls_back
+
     @abstractmethod
     def why_closed(self) -> str | None:
         """Why no callback may be accepted with these settings, or None when the door may open."""

@@ -103,6 +103,10 @@ class ArqSign(Provider[Settings]):
         """Without accents, letter case and superfluous white space."""
         return fold(action)
 
+    @property
+    def expects_callbacks(self) -> bool:
+        return self.settings.webhooks
+
     def why_closed(self) -> str | None:
         return why_closed(self.settings) if self.settings.webhooks else None
 

@@ -8,6 +8,7 @@ from shared.settings.load import load_settings
 from shared.settings.model import Settings, build_providers
 from shared.settings.sections import (
     ApiSettings,
+    CheckSettings,
     DatabaseSettings,
     LogSettings,
     MetricsSettings,
@@ -18,6 +19,7 @@ from shared.settings.sections import (
 
 __all__ = [
     "ApiSettings",
+    "CheckSettings",
     "DatabaseSettings",
     "LogSettings",
     "MetricsSettings",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Self, TypeAlias
 
-from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, with_config
+from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator, with_config
 from typing_extensions import TypedDict
 
 from shared.providers import AnyProvider, provider_classes
@@ -12,6 +12,7 @@ from shared.providers._base import ProviderSettings
 from shared.settings.destinations import DestinationSettings
 from shared.settings.sections import (
     ApiSettings,
+    CheckSettings,
     DatabaseSettings,
     LogSettings,
     MetricsSettings,
@@ -46,11 +47,20 @@ class Settings(Section):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     processor: ProcessorSettings = Field(default_factory=ProcessorSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    check: CheckSettings = Field(default_factory=CheckSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     providers: ProviderSections = Field(default_factory=dict)
     destinations: dict[DestinationName, DestinationSettings] = Field(default_factory=dict)
 
     _source: str = PrivateAttr(default=NO_FILE)
+
+    @model_validator(mode="after")
+    def _silence_of_known_providers(self) -> Self:
+        for name in self.check.silence_by_provider:
+            if name not in provider_classes():
+                known = ", ".join(provider_classes())
+                raise ValueError(f"silence_by_provider under [check] names {name}; known are: {known}")
+        return self
 
     @property
     def source(self) -> str:

@@ -1,4 +1,4 @@
-"""The sections that every installation has: spool, api, database, processor, metrics, log."""
+"""The sections that every installation has: spool, api, database, processor, metrics, check, log."""
 
 from __future__ import annotations
 
@@ -318,6 +318,62 @@ class MetricsSettings(Section):
         if self.api_port is not None and self.api_port == self.processor_port:
             raise ValueError("api_port and processor_port are the same: give each tier a port of its own")
         return self
+
+
+class CheckSettings(Section):
+    """What `signspool check` takes for wrong, so that it fails and its timer alarms; 0 switches one off."""
+
+    spool_age: Duration = Field(
+        default=10 * MINUTE_SECONDS, description="Time that an entry may wait in spool/ to be recorded."
+    )
+    deferred_age: Duration = Field(
+        default=DAY_SECONDS,
+        description="Time that something may be owed for an entry in deferred/. Those that came before "
+        "deferred/.seen was touched are known, and fail no check.",
+    )
+    delivery_age: Duration = Field(
+        default=2 * HOUR_SECONDS,
+        description="Time for which something owed to a provider or destination may be tried in vain, or be "
+        "due without being tried.",
+    )
+    quarantined: int = Field(
+        default=1,
+        ge=0,
+        description="Entries in quarantine/ that fail the check, that many or more. Those that were there "
+        "before quarantine/.seen was touched are known, and are not counted.",
+    )
+    silence: Duration = Field(
+        default=30 * DAY_SECONDS,
+        description="Time that a provider which calls back may send no callback.",
+    )
+    poll_silence: Duration = Field(
+        default=2 * DAY_SECONDS,
+        description="Time that a provider which is asked may leave unanswered what it is asked.",
+    )
+    silence_by_provider: dict[str, Duration] = Field(
+        default_factory=dict,
+        description='In place of both, for a provider that is busy or seldom used, as in { NAME = "3d" }.',
+    )
+    expiry_warn: Duration = Field(
+        default=30 * DAY_SECONDS,
+        description="Time before a certificate or a secret ends from which on the check warns of it.",
+    )
+    expiry_fail: Duration = Field(
+        default=14 * DAY_SECONDS,
+        description="Time before one of our own ends from which on the check fails.",
+    )
+    remind: Duration = Field(
+        default=DAY_SECONDS,
+        description="Time after which check --remember tells again of what still fails.",
+    )
+
+    def silence_of(self, provider: str) -> float:
+        """Seconds that a provider may send no callback; 0 for any time."""
+        return self.silence_by_provider.get(provider, self.silence)
+
+    def poll_silence_of(self, provider: str) -> float:
+        """Seconds that a provider may leave unanswered what it is asked; 0 for any time."""
+        return self.silence_by_provider.get(provider, self.poll_silence)
 
 
 class LogSettings(Section):

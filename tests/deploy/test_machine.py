@@ -44,6 +44,27 @@ sys.addaudithook(hang)
 """
 
 
+STAND_INS = """
+# What takes alarms, by POST and as sendmail: each lands in /srv/told, the newest at its end.
+import http.server, sys
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        note("webhook", self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+def note(way, text):
+    with open("/srv/told", "a") as told:
+        told.write(f"{way}: {text}\\n")
+
+if sys.argv[1:] == ["-t"]:
+    note("mail", sys.stdin.read())
+else:
+    http.server.HTTPServer(("127.0.0.1", 8999), Hook).serve_forever()
+"""
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if reason := why_no_machine():
@@ -326,6 +347,52 @@ def test_metrics_of_the_door_are_reached_through_their_own_unit(machine: Machine
 
     machine.wait(answers, "an answer through the socket")
     machine.run("systemctl stop stand-in signspool-api-metrics.socket")
+
+
+def test_what_the_check_finds_reaches_people_once_when_it_begins_and_once_when_it_ends(
+    machine: Machine,
+) -> None:
+    """By the documented commands; a fault that goes on, and a check that finds nothing, tell nobody."""
+    in_release(machine, PREVIOUS, commands("Alarms")[0])
+    (machine.root / "usr/sbin/sendmail").write_text(f"#!/usr/bin/python3\n{STAND_INS}")
+    machine.run("chmod +x /usr/sbin/sendmail; touch /srv/told; systemctl stop signspool-check.timer")
+    machine.run("systemd-run --quiet --unit=hook /usr/sbin/sendmail")
+    drop_in = "/run/systemd/system/signspool-alarm@.service.d"
+    machine.run(
+        f"mkdir {drop_in}; printf '[Service]\nEnvironment=ALARM_WEBHOOK=http://127.0.0.1:8999/\n' "
+        f"> {drop_in}/hook.conf; systemctl daemon-reload"
+    )
+    told = machine.root / "srv/told"
+
+    def finished() -> int:
+        said = [machine.journal(f"signspool-alarm@{name}") for name in ("passed", "failed")]
+        return sum(text.count("Finished signspool-alarm@") for text in said)
+
+    def check() -> list[str]:
+        """What people are told by one more check."""
+        before, alarms = len(told.read_text()), finished()
+        machine.run("systemctl start signspool-check.service", check=False)
+        machine.wait(lambda: finished() > alarms, "the alarm to end")
+        return [line for line in told.read_text()[before:].splitlines() if "quarantine" in line]
+
+    assert check() == []
+    lost = f"{SPOOL}/quarantine/2026-11-21/lost.json"
+    machine.run(f"install -D --owner=signspool /dev/null {lost}")
+    by_webhook, by_mail = check()
+    assert by_webhook.startswith("webhook: FAIL quarantine: 1 entry waiting for a person")
+    assert by_mail == by_webhook.removeprefix("webhook: ")
+    assert "Subject: signspool on " in told.read_text()
+    assert check() == []
+    assert machine.show("signspool-check", "ActiveState") == "failed"
+    machine.run(f"touch {SPOOL}/quarantine/.seen")
+    assert [line.removeprefix("webhook: ")[:24] for line in check()] == ["ended quarantine, after "] * 2
+    assert machine.show("signspool-check", "ActiveState") == "inactive"
+    machine.run("echo '[nonsense]' >> /etc/signspool/signspool.toml")
+    check()
+    assert told.read_text().count("FAIL settings: /etc/signspool/signspool.toml: nonsense") == 2
+    machine.run("sed -i '/nonsense/d' /etc/signspool/signspool.toml")
+    machine.run(f"rm {lost} {SPOOL}/quarantine/.seen; systemctl stop hook; rm -r {drop_in}")
+    machine.run("systemctl daemon-reload; systemctl start signspool-check.service signspool-check.timer")
 
 
 def test_after_a_reboot_all_is_as_before(machine: Machine) -> None:

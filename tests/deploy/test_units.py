@@ -18,6 +18,7 @@ DEPLOY = REPOSITORY / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 MOST_EXPOSURE = 1.5
+ALARM = DEPLOY / "alarm" / "signspool-alarm@.service"
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,
@@ -52,16 +53,17 @@ def test_a_service_may_do_little_and_each_point_left_is_explained(path: Path) ->
 
 
 @needs_systemd
-def test_systemd_understands_every_line_of_the_units() -> None:
-    """But that the program is not installed here."""
+@pytest.mark.parametrize("units", [UNITS, [ALARM]], ids=["services", "alarm"])
+def test_systemd_understands_every_line_of_the_units(units: list[Path]) -> None:
+    """But that the programs are not installed here."""
     told = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *map(str, UNITS)],
+        ["systemd-analyze", "verify", "--man=no", *map(str, units)],
         capture_output=True,
         text=True,
         check=False,
     )
-    ours = ("/opt/signspool", "/usr/local/lib/signspool")
-    assert [line for line in told.stderr.splitlines() if not any(path in line for path in ours)] == []
+    missing = ("/opt/signspool", "/usr/local/lib/signspool", "/usr/local/sbin/signspool-alarm")
+    assert [line for line in told.stderr.splitlines() if not any(path in line for path in missing)] == []
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,17 @@ def test_a_reload_hands_over_the_credentials_of_a_start(tier: str) -> None:
     assert loaded
     assert handing == " ".join(["+/usr/local/lib/signspool/hand-over-credentials %n $MAINPID", *loaded])
     assert signalling == "/bin/kill -HUP $MAINPID"
+
+
+def test_the_check_may_write_its_memory_and_starts_the_alarm_by_two_names() -> None:
+    """One name for both endings would keep systemd from telling the alarm which run it was started by."""
+    memory = "%t/signspool-check/"
+    assert memory in setting("signspool-check.service", "ExecStart")
+    assert setting("signspool-check.service", "RuntimeDirectory") == "signspool-check"
+    assert setting("signspool-check.service", "RuntimeDirectoryPreserve") == "yes"
+    drop_in = (DEPLOY / "alarm" / "alarm.conf").read_text()
+    named = re.findall(r"^On(?:Failure|Success)=signspool-alarm@(\w+)\.service$", drop_in, re.MULTILINE)
+    assert len(set(named)) == 2
 
 
 def test_the_settings_of_a_new_installation_are_right() -> None:

@@ -119,3 +119,83 @@ def test_no_more_than_so_many_are_counted_and_the_oldest_day_is_among_them(
     count = Census(spool).take()[Folder.SPOOL]
     assert count.entries == 5
     assert count.oldest_at == pytest.approx(time.time() - HOUR_SECONDS, abs=60)
+
+
+def touch(spool: Spool, folder: Folder, age_seconds: float = 0) -> Path:
+    """Say that what lies in a folder is known, since so long."""
+    path = spool.folder(folder) / census.SEEN
+    path.touch()
+    seen_at = time.time() - age_seconds
+    os.utime(path, (seen_at, seen_at))
+    return path
+
+
+def quarantine(spool: Spool, name: str, age_seconds: float) -> None:
+    """An entry that came to quarantine so long ago, and to the door an hour before."""
+    lay(spool, name, Folder.QUARANTINE, age_seconds=age_seconds + HOUR_SECONDS)
+    lay(spool, name.replace(".json", ".reason.json"), Folder.QUARANTINE, age_seconds=age_seconds)
+
+
+def test_what_came_to_quarantine_after_a_person_looked_is_unseen(spool: Spool) -> None:
+    """It is the time of its reason that counts: an entry is tried for a day before it goes there."""
+    quarantine(spool, "1.json", 300)
+    quarantine(spool, "2.json", 100)
+    found = Census(spool).take()[Folder.QUARANTINE]
+    assert (found.entries, found.unseen) == (2, 2)
+    assert found.oldest_unseen_at == pytest.approx(time.time() - 300, abs=60)
+    touch(spool, Folder.QUARANTINE, 200)
+    found = Census(spool).take()[Folder.QUARANTINE]
+    assert (found.entries, found.unseen) == (2, 1)
+    assert found.oldest_unseen_at == pytest.approx(time.time() - 100, abs=60)
+    assert found.oldest_at == pytest.approx(time.time() - 300 - HOUR_SECONDS, abs=60)
+    touch(spool, Folder.QUARANTINE)
+    found = Census(spool).take()[Folder.QUARANTINE]
+    assert (found.entries, found.unseen, found.oldest_unseen_at) == (2, 0, None)
+
+
+def test_a_file_that_somebody_moved_to_quarantine_came_there_then(spool: Spool) -> None:
+    """Without a reason its own time would be that of its arrival."""
+    touch(spool, Folder.QUARANTINE, HOUR_SECONDS)
+    path = lay(spool, "1.json", age_seconds=2 * HOUR_SECONDS)
+    target = spool.path(Folder.QUARANTINE, Entry(DAY, "1.json"))
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
+    assert Census(spool).take()[Folder.QUARANTINE].unseen == 1
+
+
+def test_of_what_is_owed_the_time_of_arrival_counts(spool: Spool) -> None:
+    lay(spool, "1.json", Folder.DEFERRED, age_seconds=300)
+    lay(spool, "2.json", Folder.DEFERRED, age_seconds=100)
+    touch(spool, Folder.DEFERRED, 200)
+    found = Census(spool).take()[Folder.DEFERRED]
+    assert (found.entries, found.unseen) == (2, 1)
+    assert found.oldest_unseen_at == pytest.approx(time.time() - 100, abs=60)
+
+
+def test_to_touch_again_counts_at_once_and_to_remove_it_too(spool: Spool) -> None:
+    """Also for days that have not changed since they were listed."""
+    quarantine(spool, "1.json", 300)
+    folder = spool.folder(Folder.QUARANTINE) / DAY
+    long_ago = time.time() - HOUR_SECONDS
+    os.utime(folder, (long_ago, long_ago))
+    looked = Census(spool)
+    assert looked.take()[Folder.QUARANTINE].unseen == 1
+    seen = touch(spool, Folder.QUARANTINE)
+    assert looked.take()[Folder.QUARANTINE].unseen == 0
+    seen.unlink()
+    assert looked.take()[Folder.QUARANTINE].unseen == 1
+
+
+def test_a_mark_of_a_time_to_come_hides_nothing(spool: Spool) -> None:
+    """It would silence what nobody can have seen."""
+    quarantine(spool, "1.json", 300)
+    touch(spool, Folder.QUARANTINE, -HOUR_SECONDS)
+    assert Census(spool).take()[Folder.QUARANTINE].unseen == 1
+
+
+def test_there_is_nothing_to_be_seen_in_other_folders(spool: Spool) -> None:
+    """What waits to be recorded may not wait, whoever knows of it."""
+    lay(spool, "1.json")
+    touch(spool, Folder.SPOOL)
+    assert Census(spool).take()[Folder.SPOOL].unseen == 0
+    assert Census(spool).take()[Folder.SPOOL].entries == 1

@@ -39,7 +39,7 @@ def test_an_empty_database_has_a_zero_for_every_lane_and_state(workshop: Worksho
     open_states = [str(state) for state in State if state is not State.DONE]
     assert found.owed == {(lane, state): 0 for lane in (*LANES, OTHER_LANE) for state in open_states}
     assert found.overdue_since == {}
-    assert found.last_received_at == {}
+    assert found.unanswered_since == {}
 
 
 def test_what_is_owed_is_counted_by_lane_and_state(workshop: Workshop) -> None:
@@ -102,19 +102,6 @@ def test_what_only_another_machine_can_deliver_is_not_overdue_here(workshop: Wor
     workshop.time.pass_seconds(90)
     assert set(look(workshop).overdue_since) == {"provider:ssign"}
     assert set(look(workshop, "over there").overdue_since) == {"provider:ssign", "destination:memory"}
-
-
-def test_the_last_callback_of_each_provider_is_known(workshop: Workshop) -> None:
-    workshop.put({"envelopeId": 1, "action": "PENDING"})
-    workshop.work()
-    first_at = workshop.clock.now()
-    workshop.time.pass_seconds(60)
-    workshop.put({"documentId": 2, "action": "x"}, provider="certisign")
-    workshop.work()
-    assert look(workshop).last_received_at == {
-        "ssign": first_at,
-        "certisign": first_at + timedelta(seconds=60),
-    }
 
 
 def test_a_provider_that_should_have_been_asked_is_overdue(workshop: Workshop) -> None:

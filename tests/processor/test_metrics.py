@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
@@ -211,3 +213,21 @@ def test_other_settings_bring_series_and_keep_what_was_counted() -> None:
     assert metrics.registry.get_sample_value("signspool_delivery_attempts_total", labels) == 0
     assert values(metrics.registry, "signspool_poll_last_success_timestamp_seconds").keys() == {("two",)}
     assert values(metrics.registry, "signspool_poll_budget_requests") == {}
+
+
+def test_limits_and_ends_are_those_of_the_present_settings() -> None:
+    metrics = ProcessorMetrics(["one"], ["provider:one"])
+    at = datetime(2027, 1, 31, tzinfo=UTC)
+    metrics.follow(
+        providers=["one"],
+        lanes=["provider:one"],
+        silence_limits={("one", "callbacks"): 60.0, ("one", "polls"): 90.0},
+        ends={("provider:one", "certificate"): at},
+    )
+    limits = {("callbacks", "one"): 60.0, ("polls", "one"): 90.0}
+    assert values(metrics.registry, "signspool_silence_limit_seconds") == limits
+    expiry = {("certificate", "provider:one"): at.timestamp()}
+    assert values(metrics.registry, "signspool_expiry_timestamp_seconds") == expiry
+    metrics.follow(providers=["one"], lanes=["provider:one"], silence_limits={("one", "polls"): 30.0})
+    assert values(metrics.registry, "signspool_silence_limit_seconds") == {("polls", "one"): 30.0}
+    assert values(metrics.registry, "signspool_expiry_timestamp_seconds") == {}

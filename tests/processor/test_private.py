@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from processor import silence
 from processor.breaker import Breaker
 from processor.daemon import Daemon
 from processor.private import DaemonCollector, Judge
@@ -151,3 +152,48 @@ def test_the_gauges_say_what_the_looks_found(workshop: Workshop) -> None:
         wait(lambda: values(registry, "signspool_database_up") == {})
         assert values(registry, "signspool_deliveries") == held
         assert judge.ready().reason is not None
+
+
+def others_call(workshop: Workshop) -> None:
+    for number in range(4):
+        workshop.put({"documentId": number, "action": "PENDING"}, provider="certisign")
+        workshop.work()
+    workshop.time.pass_seconds(60)
+
+
+def test_a_callback_of_long_ago_is_found_and_stays_known(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the alarm about a provider's silence would end because it is silent for long."""
+    monkeypatch.setattr(silence, "EVENTS_AT_ONCE", 2)
+    yard = Yard(workshop)
+    workshop.put({"envelopeId": 1, "action": "PENDING"})
+    workshop.work()
+    at = workshop.clock.now()
+    workshop.time.pass_seconds(60)
+    others_call(workshop)
+    with judging(make_daemon(workshop, lanes=yard.lanes)) as judge:
+        before = judge.database.latest()
+        assert before is not None
+        assert before.value.last_callbacks == {"ssign": at}
+        others_call(workshop)
+
+        def is_looked_at_anew() -> bool:
+            found = judge.database.latest()
+            return found is not None and found.at > before.at
+
+        wait(is_looked_at_anew)
+        after = judge.database.latest()
+        assert after is not None
+        assert after.value.last_callbacks == {"ssign": at}
+
+
+def test_what_nobody_has_looked_at_is_counted(workshop: Workshop) -> None:
+    path = workshop.spool.path(Folder.QUARANTINE, Entry("2026-11-21", NAME))
+    path.parent.mkdir()
+    path.write_bytes(b"{}")
+    daemon = make_daemon(workshop)
+    with judging(daemon) as judge:
+        daemon.metrics.add(DaemonCollector(daemon, judge))
+        registry = daemon.metrics.registry
+        assert values(registry, "signspool_spool_unseen_entries") == {("quarantine",): 1}

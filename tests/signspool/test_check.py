@@ -134,17 +134,6 @@ def test_a_provider_of_any_way_of_proof_that_is_open_to_anybody_warns(make_place
     assert "anybody" in found["provider arqsign"]["finding"]
 
 
-def test_what_needs_a_person_is_a_warning(place: Place) -> None:
-    """Quarantine is counted; the check passes all the same."""
-    place.spool.quarantine(place.callback("1"), Folder.SPOOL, {"reason": "x"})
-    place.callback("2", age_seconds=7200)
-    code, found = check(place)
-    assert code == 0
-    assert found["quarantine"]["level"] == "warn"
-    assert "1 in spool/" in found["entries"]["finding"]
-    assert found["entries"]["finding"].endswith("for 2h")
-
-
 def test_what_is_no_entry_in_spool_is_named(place: Place) -> None:
     """Three by their path and the rest by number; entries, day folders and half-written files are right."""
     place.callback("1")

@@ -61,6 +61,18 @@ def test_a_settings_file_with_secrets_that_anybody_may_read_warns(place: Place) 
     assert [item["level"] for item in check(place, "modes")[1]] == ["ok"]
 
 
+def test_a_file_with_certificates_alone_may_be_read_by_anybody(place: Place) -> None:
+    """They are shown to everybody anyhow; one that holds the key too may not."""
+    papers = place.home / "papers.pem"
+    place.config.write_text(
+        f'[spool]\nroot = "{place.spool.root}"\n[providers.ssign]\nsecret_file = "{papers}"\n'
+    )
+    for more, level in (("", "ok"), ("\n-----BEGIN PRIVATE KEY-----\n", "warn")):
+        papers.write_text(f"-----BEGIN CERTIFICATE-----\n{more}")
+        papers.chmod(0o644)
+        assert [item["level"] for item in check(place, "modes")[1]] == [level]
+
+
 MOUNTS = r"""22 28 0:20 / / rw,relatime shared:7 - ext4 /dev/sda1 rw
 30 22 0:44 / /srv/spool rw shared:9 - nfs4 server:/export rw
 31 22 0:45 / /srv/with\040space rw - fuse.sshfs user@server: rw

@@ -129,12 +129,14 @@ def test_a_certificate_of_an_unknown_authority_fails(place: Place) -> None:
     assert "not accepted" in found["reaching destination dms"]["finding"]
 
 
-@pytest.mark.parametrize(("days", "level"), [(-1, "fail"), (0, "warn"), (29, "warn"), (31, None)])
+@pytest.mark.parametrize(
+    ("days", "level"), [(-1, "fail"), (0, "fail"), (12, "fail"), (15, "warn"), (29, "warn"), (31, None)]
+)
 def test_the_day_of_a_secret_is_told_in_time(place: Place, days: int, level: str | None) -> None:
     """On its last day it is valid still."""
     day = datetime.now(ZoneInfo("America/Sao_Paulo")).date() + timedelta(days=days)
     found = check(place, "http://127.0.0.1:9", f"expires = {{ token = {day} }}\n")
-    told = found["expiry"] if level is None else found["destination dms"]
+    told = found["expiry"] if level is None else found["expiry of destination dms"]
     assert told["level"] == (level or "ok")
     assert "token" in told["finding"]
     assert found["code"] == (1 if level == "fail" else 0)
@@ -156,8 +158,8 @@ def test_a_day_for_a_secret_that_is_not_set_is_a_wrong_setting(place: Place) -> 
 def test_an_authority_in_ca_file_that_has_expired_fails(place: Place, tmp_path: Path) -> None:
     (tmp_path / "old.pem").write_text(EXPIRED_AUTHORITY)
     found = check(place, "https://127.0.0.1:9", f'ca_file = "{tmp_path / "old.pem"}"\n')
-    assert (found["code"], found["destination dms"]["level"]) == (1, "fail")
-    assert "A Test Authority has expired on 2020-01-02" in found["destination dms"]["finding"]
+    assert (found["code"], found["expiry of destination dms"]["level"]) == (1, "fail")
+    assert "A Test Authority has expired on 2020-01-02" in found["expiry of destination dms"]["finding"]
 
 
 EXPIRED_AUTHORITY = """\

@@ -22,6 +22,8 @@ FEW = {
     "state",
     "code",
     "mode",
+    "peer",
+    "kind",
 }
 """Labels whose values are known from the settings or the program; one more needs a thought about how many."""
 
