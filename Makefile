@@ -11,7 +11,7 @@ TEST_ARGS ?= -n 3 --dist loadfile
 help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
 	@echo "make test    every test, on SQLite and on PostgreSQL"
-	@echo "make test-deploy  boots a Debian, installs, restarts under load, upgrades, restores, removes (as root; some minutes)"
+	@echo "make test-deploy  boots a Debian, installs, restarts under load, upgrades, restores, removes; runs the containers (as root; some minutes)"
 	@echo "make check   formatting, lint and types"
 	@echo "make bench   every figure of the README, each beside what it is compared with (about half an hour; needs wrk)"
 	@echo "make install the .venv with the signspool command in it"

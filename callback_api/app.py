@@ -82,6 +82,7 @@ def create_app(
         guard=guard,
         clock=clock,
         admission=admission,
+        counts=counts,
         retry_after_seconds=retry_after_seconds,
     )
     app = Door(

@@ -28,6 +28,7 @@ from shared.metrics.families import build_info, figure, figures, histogram, look
 from shared.metrics.looks import Look
 from shared.metrics.private import Health, PrivateAddress
 from shared.providers import provider_classes
+from shared.providers._base import ReturnSettings
 from shared.settings import Settings
 from shared.spool import Spool
 
@@ -47,6 +48,8 @@ def _outcome(kind: str) -> str:
 
 
 OUTCOMES = (ACCEPTED, DISCONNECTED, *sorted({_outcome(problem.type) for problem in PROBLEMS.values()}))
+RETURN_OUTCOMES = tuple(outcome for outcome in OUTCOMES if outcome != DISCONNECTED)
+"""A browser's return has no body during which it could hang up."""
 # Every provider that there is, so that workers with other settings than their parent agree on the places.
 PROVIDERS = (*sorted(provider_classes()), UNKNOWN)
 
@@ -65,6 +68,7 @@ class _Places:
         self.files = self._take(len(FILES_BUCKETS) + 2)
         self.commits = self._take(len(COMMIT_BUCKETS) + 2)
         self.providers: dict[str, int] = {name: self._take(_PROVIDER_CELLS) for name in PROVIDERS}
+        self.returns: dict[str, int] = {name: self._take(len(RETURN_OUTCOMES)) for name in PROVIDERS}
 
     def _take(self, count: int) -> int:
         first, self.width = self.width, self.width + count
@@ -72,6 +76,7 @@ class _Places:
 
 
 _OUTCOME_PLACES = {outcome: place for place, outcome in enumerate(OUTCOMES)}
+_RETURN_PLACES = {outcome: place for place, outcome in enumerate(RETURN_OUTCOMES)}
 # From the first cell of a provider, where its outcomes begin.
 _ACCEPTED_AT = len(OUTCOMES)
 _DURABLE = _ACCEPTED_AT + 1
@@ -115,6 +120,14 @@ class DoorCounts:
     def disconnected(self, provider: str) -> None:
         """The sender hung up."""
         self._count(provider, DISCONNECTED)
+
+    def returned(self, provider: str, error: BaseException | None = None) -> None:
+        """A browser came back and its return is safe on disk, or `error` says why it is not.
+
+        The provider is a name of the settings, or empty when the browser named none of those.
+        """
+        outcome = ACCEPTED if error is None else _outcome(problem_of(error)[0].type)
+        self._row[_AT.returns.get(provider, _AT.returns[UNKNOWN]) + _RETURN_PLACES[outcome]] += 1.0
 
     def _count(self, provider: str, outcome: str) -> None:
         self._row[_PROVIDER_PLACES.get(provider, _UNKNOWN_PLACE) + _OUTCOME_PLACES[outcome]] += 1.0
@@ -213,6 +226,14 @@ class DoorCollector(Collector):
                 for name in self._settings.providers
             },
         )
+        yield figures(
+            catalogue.RETURNS,
+            {
+                (name, outcome): _sum(rows, _AT.returns[name] + place)
+                for name in [*self._returning(), UNKNOWN]
+                for outcome, place in _RETURN_PLACES.items()
+            },
+        )
         # It is noted by the clock that is read anyway, which is the same for every process.
         clock_began_at = time.time() - time.perf_counter()
         yield figures(
@@ -232,6 +253,11 @@ class DoorCollector(Collector):
         yield figure(catalogue.DOOR_REQUESTS, sum(row[_AT.requests] for row in alive))
         yield figure(catalogue.DOOR_BODY_BYTES, sum(row[_AT.body_bytes] for row in alive))
         yield from self._room()
+
+    def _returning(self) -> list[str]:
+        """The providers from whose pages browsers come back."""
+        sections = self._settings.providers
+        return [name for name, section in sections.items() if isinstance(section, ReturnSettings)]
 
     def _room(self) -> Iterator[Family]:
         yield figure(catalogue.MIN_FREE_BYTES, self._settings.spool.min_free)

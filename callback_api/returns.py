@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from callback_api.admission import Admission
 from callback_api.guard import Guard
+from callback_api.metrics import DoorCounts
 from callback_api.responses import Reply, problem_of, refused, reply
 from callback_api.routes import CALLBACK_PATHS, address_of, headers_of, query_of
 from shared.clock import Clock
@@ -46,6 +47,7 @@ class ReturnRoute:
         guard: Guard,
         clock: Clock,
         admission: Admission,
+        counts: DoorCounts,
         retry_after_seconds: float,
     ) -> None:
         self._providers = providers
@@ -53,21 +55,31 @@ class ReturnRoute:
         self._guard = guard
         self._clock = clock
         self._admission = admission
+        self._counts = counts
         self._retry_after_seconds = retry_after_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One browser; a HEAD is answered alike and leaves nothing behind."""
+        """One browser; a HEAD is answered alike, leaves nothing behind and counts for nothing."""
         head_only = scope["method"] == "HEAD"
+        query = query_of(scope)
+        named = query.get("provider", "")
+        provider = named if self._is_returning(named) else ""
+        refusal: Exception | None = None
         try:
             with self._admission.place():
-                answer = await self._take(scope, keep=not head_only)
+                answer, refusal = await self._take(scope, query, keep=not head_only)
         except Exception as error:  # noqa: BLE001  (a person waits, and shall try again, whatever went wrong)
+            refusal = error
             answer = self._refuse(error)
+        if not head_only:
+            self._counts.returned(provider, refusal)
         await answer.send(send, head_only=head_only)
 
-    async def _take(self, scope: Scope, *, keep: bool) -> Reply:
+    async def _take(
+        self, scope: Scope, query: Mapping[str, str], *, keep: bool
+    ) -> tuple[Reply, RefusedError | None]:
+        """Where the browser goes, and why nothing was kept of it."""
         started = time.perf_counter()
-        query = query_of(scope)
         provider, settings = self._provider(query.get("provider", ""))
         page = settings.page_for(query.get("page", ""))
         callback = Callback(
@@ -83,12 +95,12 @@ class ReturnRoute:
         except RefusedError as error:
             # Nothing that can be asked about: the person is sent on all the same.
             _log.info("return.refused", provider=provider.name, reason=str(error))
-            return _onward(page, query, frozenset(), {})
+            return _onward(page, query, frozenset(), {}), error
         if keep:
             receipt_id = await self._store(provider, returned, callback)
             duration_ms = round((time.perf_counter() - started) * 1000, 1)
             _log.info("return.accepted", provider=provider.name, receipt=receipt_id, duration_ms=duration_ms)
-        return _onward(page, query, returned.kept.keys(), returned.added)
+        return _onward(page, query, returned.kept.keys(), returned.added), None
 
     async def _store(self, provider: AnyProvider, returned: Returned, callback: Callback) -> str:
         if self._guard.reason is not None:
@@ -104,6 +116,10 @@ class ReturnRoute:
         )
         await self._writer.write(Folder.SPOOL, made.entry, made.content)
         return made.receipt_id
+
+    def _is_returning(self, name: str) -> bool:
+        provider = self._providers.get(name)
+        return provider is not None and isinstance(provider.settings, ReturnSettings)
 
     def _provider(self, name: str) -> tuple[AnyProvider, ReturnSettings]:
         if not name:

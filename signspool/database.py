@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.errors import DatabaseUnavailableError
+from shared.errors import DatabaseUnavailableError, SchemaError, UsageError
+from shared.settings.units import parse_duration
 from signspool.context import Config, new_group, settings_of
-from signspool.output import say
+from signspool.output import complain, say
 
 if TYPE_CHECKING:
     from shared.settings import Settings
+
+_PAUSE_SECONDS = 1.0
+"""Between two tries, while a database is waited for."""
 
 group = new_group("The database: its tables and their version.")
 
@@ -49,15 +54,49 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
 
 
 @group.command("upgrade")
-def upgrade(context: typer.Context, config: Config = None) -> None:
+def upgrade(
+    context: typer.Context,
+    *,
+    wait: Annotated[
+        str,
+        typer.Option("--wait", metavar="TIME", help="Wait so long for a database that does not answer yet."),
+    ] = "0s",
+    config: Config = None,
+) -> None:
     """Bring the tables to the version of this program, or make them; nothing happens when they are.
 
-    Example: signspool db upgrade
+    Example: signspool db upgrade --wait 2m
     """
+    wait_seconds = _duration(wait)
     settings = settings_of(context, config)
-    before, after = bring_up_to_date(settings)
+    before, after = _as_soon_as_it_answers(settings, wait_seconds)
     where = settings.database_url.render_as_string(hide_password=True)
     if before == after:
         say(f"{where} has schema {after} already")
     else:
         say(f"{where}: from schema {before or 'none'} to {after}")
+
+
+def _as_soon_as_it_answers(settings: Settings, wait_seconds: float) -> tuple[str | None, str]:
+    ends_at = time.monotonic() + wait_seconds
+    said = ""
+    while True:
+        try:
+            return bring_up_to_date(settings)
+        except SchemaError:
+            # Somebody has to install another version; time mends nothing.
+            raise
+        except DatabaseUnavailableError as error:
+            if time.monotonic() + _PAUSE_SECONDS > ends_at:
+                raise
+            if str(error) != said:
+                said = str(error)
+                complain(f"{said}; it is tried again for {wait_seconds:g} seconds at most")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--wait {text}: {error}") from None

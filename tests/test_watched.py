@@ -26,7 +26,7 @@ USUAL = "process_"
 
 
 class Watched(Installation):
-    """An installation with private addresses, whose tiers are forked."""
+    """An installation with private addresses, whose tiers are forked; the door has two workers."""
 
     def watch(self, nursery: Nursery) -> None:
         self.ports = {"api": free_port(), "processor": free_port()}
@@ -34,12 +34,14 @@ class Watched(Installation):
         self.config.write_text(self.config.read_text() + more)
         self.tiers: dict[str, Process] = {}
         self.nursery = nursery
-        self.begin("api")
+        self.begin("api", "--workers", "2")
         self.begin("processor")
+        self.wait(lambda: self.figures("api")["signspool_door_workers",] == 2, "both workers")
         self.wait(self.is_ready, "the door to be ready")
 
-    def begin(self, tier: str) -> None:
-        self.tiers[tier] = self.nursery.start([tier, "--config", str(self.config)], self.home / f"{tier}.log")
+    def begin(self, tier: str, *words: str) -> None:
+        told = [tier, *words, "--config", str(self.config)]
+        self.tiers[tier] = self.nursery.start(told, self.home / f"{tier}.log")
         self.wait(lambda: self.ask(tier, "readyz") == 200, f"the {tier} to be ready")
 
     def get(self, tier: str, path: str = "metrics") -> httpx.Response:
@@ -139,7 +141,7 @@ def test_the_catalogue_and_the_tiers_know_the_same_metrics(watched: tuple[Watche
 def test_check_says_how_the_tiers_are(watched: tuple[Watched, World]) -> None:
     made, _ = watched
     found = made.findings()
-    assert found["api"] == "ok: ready, 1 working"
+    assert found["api"] == "ok: ready, 2 working"
     assert found["processor"].startswith("ok: ready, the oldest thing to do is")
 
 

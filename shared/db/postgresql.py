@@ -40,7 +40,12 @@ _POOL_OPTIONS: dict[str, Any] = {"pool_size": 8, "max_overflow": 8, "pool_pre_pi
 
 def make_engine(url: URL, patience: Patience, *, is_ours: bool) -> Engine:
     """An engine whose connections have this patience; those to a database of ours hold no lock while idle."""
-    options = {"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": "signspool"}
+    options = {
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "application_name": "signspool",
+        # Whatever the database was made with: of one without an encoding the driver would give bytes.
+        "client_encoding": "utf8",
+    }
     engine = create_engine(url, connect_args=options, **_POOL_OPTIONS)
     if engine.dialect.driver != "psycopg":
         return engine

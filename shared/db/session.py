@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -22,6 +22,8 @@ SCHEMA = "0003"
 """The version of the tables that this program needs: the name of the newest migration. They sort by age."""
 
 _VERSION_TABLE = "alembic_version"
+_UPGRADE_LOCK = 0x7369676E73706F6C
+"""The number of PostgreSQL's lock for it: `signspol`, which nobody else is likely to choose."""
 # Shorter than any grace time, so that a daemon which waits for another's lock still ends in time.
 _BUSY_TIMEOUT_SECONDS = 5.0
 _READING_OPTION = "signspool_reading"
@@ -110,6 +112,9 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         config.set_main_option("path_separator", "os")
         with self.transaction() as connection:
+            if not self.is_sqlite:
+                # Of several upgrades at once the others wait here, and then find nothing left to do.
+                connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, SCHEMA)
 

@@ -71,6 +71,14 @@ CALLBACKS = Metric(
     "Callbacks answered, by how: accepted, disconnected, or the name of the problem on docs/door.md.",
     ("provider", "outcome"),
 )
+RETURNS = Metric(
+    "signspool_returns_total",
+    "counter",
+    "door",
+    "Browsers that came back from a provider's pages, by how: accepted when that is safe on disk, or the "
+    "name of the problem on docs/door.md; with unusable_body there was nothing to ask about.",
+    ("provider", "outcome"),
+)
 CALLBACK_DURABLE = Metric(
     "signspool_callback_durable_seconds",
     "histogram",

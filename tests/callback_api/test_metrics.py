@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -118,9 +119,9 @@ def test_a_refusal_is_counted_under_the_name_of_its_problem(tmp_path: Path) -> N
     }
 
 
-def _counted(found: Samples) -> Samples:
+def _counted(found: Samples, name: str = "signspool_callbacks_total") -> Samples:
     """Callbacks by outcome and provider, without the many zeros."""
-    return {key[1:]: value for key, value in found.items() if key[0] == "signspool_callbacks_total" and value}
+    return {key[1:]: value for key, value in found.items() if key[0] == name and value}
 
 
 def test_requests_of_every_kind_are_told_apart(tmp_path: Path) -> None:
@@ -164,6 +165,45 @@ def test_requests_of_every_kind_are_told_apart(tmp_path: Path) -> None:
         assert httpx.post(url, content=BODY, headers=HEADERS, timeout=20).status_code == 503
         assert samples(scrape(port).text)["signspool_callbacks_total", "not_stored", "ssign"] == 1
         assert door.stop() == 0
+
+
+def test_browsers_that_come_back_are_counted_by_provider_and_outcome(tmp_path: Path) -> None:
+    """By all workers together; names that no browser comes back from are one value, a HEAD is no visit."""
+    _, port = served(tmp_path)
+    config = tmp_path / "signspool.toml"
+    config.write_text(config.read_text() + '[providers.restpki]\nsecret = "an-invented-one"\n')
+    with _two_workers(tmp_path, port) as door:
+        returns = f"{door.base_url}/api/return?"
+        for number in range(12):
+            # Each on a connection of its own, so that both workers have some.
+            httpx.get(f"{returns}provider=restpki&signatureSessionId={uuid4()}&n={number}", timeout=20)
+        httpx.head(f"{returns}provider=restpki&signatureSessionId={uuid4()}", timeout=20)
+        httpx.get(f"{returns}provider=restpki", timeout=20)
+        for name in ("ssign", "stranger-1", "stranger-2", ""):
+            httpx.get(f"{returns}provider={name}", timeout=20)
+        found = samples(scrape(port).text)
+        by = {key[1:]: value for key, value in found.items() if key[0] == "signspool_returns_total"}
+        assert {key: value for key, value in by.items() if value} == {
+            (ACCEPTED, "restpki"): 12,
+            ("unusable_body", "restpki"): 1,
+            ("unknown_provider", "unknown"): 4,
+        }
+        assert {provider for _, provider in by} == {"restpki", "unknown"}
+        # They are no callbacks.
+        assert not _counted(found)
+
+
+def test_a_return_that_cannot_be_stored_is_counted_as_that(tmp_path: Path) -> None:
+    board = new_board()
+    counts = DoorCounts(board)
+    for error in (SpoolUnavailableError("x"), BusyError("x"), ZeroDivisionError()):
+        counts.returned("a provider that is nowhere", error)
+    found = _collected(tmp_path, board)
+    assert _counted(found, "signspool_returns_total") == {
+        ("not_stored", "unknown"): 1,
+        ("busy", "unknown"): 1,
+        ("unavailable", "unknown"): 1,
+    }
 
 
 def test_totals_are_those_of_all_workers_and_never_fall(tmp_path: Path) -> None:

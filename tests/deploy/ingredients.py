@@ -35,6 +35,18 @@ _PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+_SOURCES = (
+    ".dockerignore",
+    "pyproject.toml",
+    "requirements.lock",
+    "README.md",
+    "deploy",
+    "signspool",
+    "callback_api",
+    "processor",
+    "shared",
+    "simulator",
+)
 _PYTHON = "3.11"
 _GLIBC_MINORS = range(17, 37)
 """Debian 12 has glibc 2.36."""
@@ -74,22 +86,40 @@ def wheels() -> Path:
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     """The folder of this name in the cache; made whole or not at all, by one process at a time."""
-    cache = _cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    found = cache / name
-    with (cache / f"{name}.lock").open("w") as lock:
+    folder = cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
-            half = cache / f"{name}.half"
+            half = folder / f"{name}.half"
             shutil.rmtree(half, ignore_errors=True)
             make(half)
             half.rename(found)
     return found
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """The folder for what is kept between runs."""
     named = os.environ.get("TEST_DEPLOY_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "signspool-test-deploy"
+
+
+def unpack_release(target: Path, version: str) -> None:
+    """Put a release of this version into a folder, as a person unpacks one."""
+    ignored = shutil.ignore_patterns("__pycache__", "secrets")
+    target.mkdir(parents=True)
+    for name in _SOURCES:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignored)
+        else:
+            shutil.copy2(source, target / name)
+    project = target / "pyproject.toml"
+    lines = project.read_text().splitlines(keepends=True)
+    project.write_text(
+        "".join(f'version = "{version}"\n' if "version = " in line[:10] else line for line in lines)
+    )
 
 
 def _bootstrap(target: Path) -> None:

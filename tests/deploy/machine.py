@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.deploy.ingredients import REPOSITORY, debian, wheels
+from tests.deploy.ingredients import debian, unpack_release, wheels
 
 _DEADLINE_SECONDS = 120.0
 _COMMAND_SECONDS = 900.0
@@ -20,17 +20,6 @@ _COMMAND_SECONDS = 900.0
 _TO_BE_STARTED_AGAIN = 133
 """How systemd-nspawn ends when the machine in it wants to be started again, and not just to be off."""
 
-_SOURCES = (
-    "pyproject.toml",
-    "requirements.lock",
-    "README.md",
-    "deploy",
-    "signspool",
-    "callback_api",
-    "processor",
-    "shared",
-    "simulator",
-)
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -164,20 +153,7 @@ class Machine:
     def unpack_release(self, version: str) -> str:
         """Put a release of this version there, as a person unpacks one; returns its folder."""
         folder = f"/usr/local/src/signspool-{version}"
-        target = self.root / folder.lstrip("/")
-        ignored = shutil.ignore_patterns("__pycache__")
-        for name in _SOURCES:
-            source = REPOSITORY / name
-            if source.is_dir():
-                shutil.copytree(source, target / name, ignore=ignored)
-            else:
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target / name)
-        project = target / "pyproject.toml"
-        lines = project.read_text().splitlines(keepends=True)
-        project.write_text(
-            "".join(f'version = "{version}"\n' if "version = " in line[:10] else line for line in lines)
-        )
+        unpack_release(self.root / folder.lstrip("/"), version)
         return folder
 
 

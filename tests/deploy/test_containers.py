@@ -18,7 +18,7 @@ from tests.deploy.ingredients import REPOSITORY
 
 CONTAINER = REPOSITORY / "deploy" / "container"
 TIERS = {"door": "api", "processor": "processor"}
-OURS = (*TIERS, "tables", "spool")
+OURS = (*TIERS, "prepare")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def settings_of(service: dict[str, Any], tmp_path: Path, *, without: tuple[str, 
     environ = dict(
         text.split("=", 1) for name, text in instructions() if name == "ENV" for text in text.split()
     )
-    environ |= service.get("environment", {})
+    environ |= {key: str(value) for key, value in service.get("environment", {}).items()}
     for key, value in environ.items():
         if value.startswith("/run/secrets/"):
             secret = tmp_path / Path(value).name
@@ -75,9 +75,24 @@ def test_the_image_runs_as_a_user_without_rights_and_is_stopped_gently() -> None
 
 @pytest.mark.parametrize("name", OURS)
 def test_each_command_of_the_composition_exists(composition: dict[str, Any], name: str) -> None:
-    command = composition["services"][name]["command"]
-    asked = [sys.executable, "-m", "signspool", *command, "--help"]
-    assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    service = composition["services"][name]
+    # Of a shell's words those that follow the program's name; else all of them.
+    text = " ".join(service["command"])
+    told = re.findall(r"signspool ([^;&]+)", text) if "entrypoint" in service else [text]
+    assert told
+    for words in told:
+        asked = [sys.executable, "-m", "signspool", *words.split(), "--help"]
+        assert subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def test_nothing_waits_for_another(composition: dict[str, Any]) -> None:
+    """Podman restarts nothing, not even after a crash, that depends on a container which has ended."""
+    assert not [name for name, service in composition["services"].items() if "depends_on" in service]
+
+
+def test_the_database_is_healthy_when_it_can_be_reached(composition: dict[str, Any]) -> None:
+    """By its socket it answers already while it is being made, and is then stopped once more."""
+    assert "--host=127.0.0.1" in composition["services"]["database"]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -121,10 +136,9 @@ def test_every_name_that_is_used_is_defined(composition: dict[str, Any]) -> None
         assert set(service.get("secrets", [])) <= set(composition["secrets"])
         assert set(service["networks"]) <= set(composition["networks"])
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(composition["volumes"])
-        assert set(service.get("depends_on", {})) <= set(services)
     published = [port for service in services.values() for port in service.get("ports", [])]
-    # To the proxy on the same machine alone, which comes from the network's own first address.
-    assert published == ["127.0.0.1:8080:8080"]
+    # For the proxy and who watches, on this machine alone; the proxy has the network's first address.
+    assert sorted(published) == [f"127.0.0.1:{port}:{port}" for port in (8080, 9464, 9465)]
     (subnet,) = composition["networks"]["front"]["ipam"]["config"]
     trusted = services["door"]["environment"]["SIGNSPOOL_API__TRUSTED_PROXIES"]
     assert ip_address(trusted) == next(ip_network(subnet["subnet"]).hosts())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import URL, insert, select, text
+from sqlalchemy import URL, create_engine, insert, literal, select, text
 from sqlalchemy.exc import IntegrityError, InternalError
 
 from shared.db import session
@@ -183,3 +184,23 @@ def test_reading_cannot_write_on_postgresql(postgres_url: URL) -> None:
     with pytest.raises((InternalError, DatabaseUnavailableError)), database.reading() as connection:
         connection.execute(text("CREATE TABLE nothing (id integer)"))
     database.close()
+
+
+def test_a_database_without_an_encoding_takes_any_text(postgres_url: URL) -> None:
+    """Where the server was set up for ASCII alone, the driver would give bytes in place of texts."""
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    made = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(made))
+    database = Database(postgres_url.set(database=name))
+    try:
+        database.upgrade()
+        with database.transaction() as connection:
+            assert connection.scalar(select(literal("ação 📝"))) == "ação 📝"
+            assert connection.scalar(text("SELECT current_setting('server_encoding')")) == "SQL_ASCII"
+    finally:
+        database.close()
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
