@@ -227,10 +227,18 @@ class Lane(Taker):
         if isinstance(error, AccessError) and self._access.refused(error, _part(leased)):
             # Another one makes the next trial.
             await self._give_back(leased, self._access.wait_seconds(), f"{REFUSED}{reason}")
+            await self._try_again_if_bygone(leased)
             return "given_back"
         log.info("delivery.waiting", reason=reason, **_fields(leased, self.name))
         await self._write(leased, lambda connection: outbox.let_wait(connection, leased, reason, self._now()))
+        await self._try_again_if_bygone(leased)
         return "waiting"
+
+    async def _try_again_if_bygone(self, leased: Leased) -> None:
+        """New settings wake what waits; what was in hand meanwhile, and began to wait after that, they missed."""
+        if leased.id in self._bygone:
+            lanes = [self.name]
+            await self._write(leased, lambda connection: outbox.try_again(connection, lanes, self._now()))
 
     async def _wait_for_calls(self, leased: Leased, error: OverQuotaError) -> None:
         """Nothing is asked there until the account has calls again."""

@@ -135,13 +135,8 @@ def release_leases(connection: Connection, spool_id: str) -> None:
     connection.execute(update(OutboxRow).where(OutboxRow.leased_by == spool_id).values(**NOT_LEASED))
 
 
-def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) -> None:
-    """At start, and with new settings: what waits for a registration, a setting or a key that is accepted is
-    tried again.
-
-    What is owed to a peer that is in no setting any more waits, with that reason, rather than being due for
-    ever in a lane that does not exist. If another machine has that lane, it takes it back: see `wake_ours`.
-    """
+def try_again(connection: Connection, lanes: Collection[str], now: datetime) -> None:
+    """What waits in these lanes for a registration, a setting or a key that is accepted is due now."""
     connection.execute(
         update(OutboxRow)
         .where(OutboxRow.state == State.WAITING, OutboxRow.lane.in_(lanes))
@@ -157,6 +152,16 @@ def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) 
         )
         .values(next_attempt_at=now)
     )
+
+
+def wake_waiting(connection: Connection, lanes: Collection[str], now: datetime) -> None:
+    """At start, and with new settings: what waits for a registration, a setting or a key that is accepted is
+    tried again.
+
+    What is owed to a peer that is in no setting any more waits, with that reason, rather than being due for
+    ever in a lane that does not exist. If another machine has that lane, it takes it back: see `wake_ours`.
+    """
+    try_again(connection, lanes, now)
     connection.execute(
         update(OutboxRow)
         .where(

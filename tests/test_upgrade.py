@@ -122,7 +122,7 @@ def _expect_a_daemon_to_go_on(old: OldInstallation) -> None:
     old.wait(lambda: stands("deliver", "failed") == {"done"}, "what was tried afresh")
     # Those that owe nothing any more are settled.
     old.wait(lambda: old.spool_has(Folder.DONE, done_long_ago(old)), "their entries in done/")
-    daemon.signal(signal.SIGTERM)
+    daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(DEADLINE_SECONDS)
     assert "processor.stopped" in (old.home / "processor.log").read_text()
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import httpx
 import pytest
 import structlog
 
+from processor import outbox
+from processor.access import Access
+from processor.lanes import Lane
 from processor.operator import count_refused
-from shared.errors import OverQuotaError
+from shared.errors import OverQuotaError, WaitingError
 from shared.spool import Folder
 from tests.processor.conftest import Workshop
 from tests.processor.test_outbox import PDF, Yard
@@ -82,6 +88,42 @@ def test_a_new_process_asks_at_once_with_its_new_key(yard: Yard) -> None:
     yard.lanes = [yard.lane(lane.name) for lane in yard.lanes]
     yard.work()
     assert {state for state, _ in fetches(yard)} == {"done"}
+
+
+def reload_before_the_next_note(yard: Yard, lane: Lane, when: Callable[[], bool]) -> None:
+    """New settings come right between the judgement of something in hand and its note in the database."""
+    in_database, workshop = lane._in_database, yard.workshop
+
+    async def reload_first(act: Callable[[Any], Any]) -> Any:
+        if when():
+            lane._in_database = in_database  # type: ignore[method-assign]
+            access = Access(lane.name, pause_seconds=3600, monotonic=workshop.clock.monotonic)
+            lane.adopt(yard.worker, lane.breaker, access, lane._settings)
+            with workshop.database.transaction() as connection:
+                outbox.wake_waiting(connection, [each.name for each in yard.lanes], workshop.clock.now())
+        return await in_database(act)
+
+    lane._in_database = reload_first  # type: ignore[method-assign]
+
+
+def test_new_settings_reach_what_the_old_key_was_just_refused_for(yard: Yard) -> None:
+    def asked() -> bool:
+        if yard.peer.asked:
+            yard.peer.answers = []
+        return bool(yard.peer.asked)
+
+    reload_before_the_next_note(yard, yard.lanes[0], asked)
+    yard.work()
+    assert {state for state, _ in fetches(yard)} == {"done"}
+
+
+def test_new_settings_reach_what_just_began_to_wait_for_one(yard: Yard) -> None:
+    destination = yard.workshop.destination
+    yard.peer.answers = []
+    destination.fail_before = [WaitingError("set base_url")]
+    reload_before_the_next_note(yard, yard.lanes[1], lambda: not destination.fail_before)
+    yard.work()
+    assert len(destination.delivered) == len(DOCUMENTS)
 
 
 def test_trials_take_turns_so_that_one_odd_document_keeps_no_other_waiting(workshop: Workshop) -> None:
