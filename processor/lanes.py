@@ -235,7 +235,7 @@ class Lane(Taker):
         return "waiting"
 
     async def _try_again_if_bygone(self, leased: Leased) -> None:
-        """New settings wake what waits; what was in hand meanwhile, and began to wait after that, they missed."""
+        """New settings wake what waits; what was in hand, and began to wait after that, they would miss."""
         if leased.id in self._bygone:
             lanes = [self.name]
             await self._write(leased, lambda connection: outbox.try_again(connection, lanes, self._now()))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared.errors import DatabaseUnavailableError, SchemaError, UsageError
-from shared.settings.units import parse_duration
 from signspool.context import Config, new_group, settings_of
 from signspool.output import complain, say
 
@@ -96,6 +95,8 @@ def _as_soon_as_it_answers(settings: Settings, wait_seconds: float) -> tuple[str
 
 
 def _duration(text: str) -> float:
+    from shared.settings.units import parse_duration  # noqa: PLC0415  (`--help` needs no settings)
+
     try:
         return parse_duration(text)
     except ValueError as error:

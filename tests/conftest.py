@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -9,12 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import structlog
 from sqlalchemy import URL, create_engine, inspect, make_url, text
 
+from shared import logs
 from shared.db.models import Base
 from shared.db.session import SCHEMA, Database
 from tests.nursery import Nursery, of_this_run
@@ -81,6 +84,32 @@ def plain_log_lines() -> None:
             structlog.processors.KeyValueRenderer(),
         ]
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loggers_follow_what_is_configured() -> Iterator[None]:
+    """A logger that was kept at its first use would hear of no later change, and `capture_logs` is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        configure = structlog.configure
+
+        def without_keeping(**settings: Any) -> None:
+            configure(**{**settings, "cache_logger_on_first_use": False})
+
+        patch.setattr(structlog, "configure", without_keeping)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that runs within a test configures the log, and for that test alone."""
+    root = logging.getLogger()
+    before, frequent = structlog.get_config(), logs._write_frequent
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**before)
+    logs._write_frequent = frequent
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

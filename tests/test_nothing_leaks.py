@@ -69,7 +69,7 @@ COMMANDS: list[tuple[str, tuple[str, ...]]] = [
     ("spool verify", ()),
 ]
 """Every command that reads settings and ends by itself, with arguments that lead it to what was fed."""
-WITHOUT_SETTINGS_OR_END = {"api", "demo", "man", "processor", "simulate", "up"}
+WITHOUT_SETTINGS_OR_END = {"api", "completion", "demo", "man", "processor", "simulate", "up"}
 
 
 class Peers:

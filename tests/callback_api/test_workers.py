@@ -30,6 +30,14 @@ STARTS_SECONDS = 60.0
 """Enough for several processes at once on a busy machine."""
 
 
+def _command_line(pid: str) -> bytes:
+    """What a process was started with; nothing when it is gone already."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 @dataclass(frozen=True)
 class Workers:
     """A door of several workers, its settings' folder, and the service manager that it speaks to."""
@@ -42,7 +50,7 @@ class Workers:
         """The workers' processes, those that are being loaded among them."""
         parent = self.door.process.pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return {int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return {int(pid) for pid in children if b"spawn_main" in _command_line(pid)}
 
     def statuses(self, secret: str) -> set[int]:
         """What callbacks with this secret are answered, so many of them that each worker gets some."""

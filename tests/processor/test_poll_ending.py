@@ -75,7 +75,8 @@ def test_no_call_is_planned_for_it_any_more(office: Office) -> None:
     assert (row["next_at"], row["note"]) == (None, "over: completed")
     office.workshop.time.pass_seconds(2 * A_DAY_SECONDS)
     office.desk.answers = {f"s{number}": "PENDING" for number in range(12, 48)}
-    assert office.ask() == ["s12"]
+    (asked,) = office.ask()
+    assert asked in office.desk.answers
 
 
 @pytest.mark.parametrize(
