@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ from callback_api.workers import Workers
 from shared import hangup, logs
 from shared.metrics.board import Board
 from shared.notify import Notifier
+from shared.parenthood import end_with
 from shared.settings import Settings, build_providers, load_settings, secret_values
 
 KEEP_ALIVE_SECONDS = 75
@@ -168,8 +170,12 @@ def read_settings() -> Settings:
 def worker_app(settings: Settings, board: Board | None = None) -> RunningDoor:
     """The door of one worker process, which counts on a row of the board.
 
-    It begins with the settings that its parent took over last, whatever the files say by now.
+    It begins with the settings that its parent took over last, whatever the files say by now, and ends when
+    its parent does: alone it would hold the port, and nobody would look after it.
     """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with(parent.pid)
     logs.configure(settings.log.format, settings.log.level, secrets=secret_values(settings))
     door = RunningDoor(
         settings,

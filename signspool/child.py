@@ -5,25 +5,17 @@ When the parent is killed the kernel sends this process SIGTERM, so that it ends
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 
 from shared import hangup
-
-_PR_SET_PDEATHSIG = 1
+from shared.parenthood import end_with
 
 
 def main() -> None:
     """Tie this process to its parent, then run the command."""
     hangup.hold()
     parent, *arguments = sys.argv[1:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # It may have died before we asked.
-    if os.getppid() != int(parent):
-        sys.exit("signspool: the command that started this is gone")
+    end_with(int(parent))
     from signspool.cli import run  # noqa: PLC0415  (takes a second)
 
     sys.exit(run(arguments))

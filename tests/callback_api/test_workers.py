@@ -30,12 +30,19 @@ STARTS_SECONDS = 60.0
 """Enough for several processes at once on a busy machine."""
 
 
-def _command_line(pid: str) -> bytes:
+def _command_line(pid: int) -> bytes:
     """What a process was started with; nothing when it is gone already."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def pids_of(door: Process) -> set[int]:
+    """The workers' processes, those that are being loaded among them."""
+    parent = door.process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {int(pid) for pid in children if b"spawn_main" in _command_line(int(pid))}
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,7 @@ class Workers:
     manager: Manager
 
     def pids(self) -> set[int]:
-        """The workers' processes, those that are being loaded among them."""
-        parent = self.door.process.pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return {int(pid) for pid in children if b"spawn_main" in _command_line(pid)}
+        return pids_of(self.door)
 
     def statuses(self, secret: str) -> set[int]:
         """What callbacks with this secret are answered, so many of them that each worker gets some."""
@@ -158,3 +162,14 @@ def test_the_service_manager_hears_of_the_whole(shared_workers: Workers) -> None
     assert manager.next("READY=1")
     assert door.stop() == 0
     assert manager.next("STOPPING=1")
+
+
+def test_none_outlives_its_parent(tmp_path: Path) -> None:
+    """It would hold the port against the next door."""
+    make_settings(tmp_path)
+    with started_door(tmp_path, workers=WORKERS) as door:
+        until(lambda: len(started(door)) == WORKERS, "the workers", STARTS_SECONDS)
+        orphans = pids_of(door)
+        assert len(orphans) == WORKERS
+        door.process.kill()
+        until(lambda: not any(_command_line(pid) for pid in orphans), "the end of all", STARTS_SECONDS)
