@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class Workshop:
     mirror: bool = False
     streak_limit: int = 100
     keep_done: bool = True
+    at_end: ExitStack = field(default_factory=ExitStack)
+    """What has to be closed after the test."""
 
     @property
     def clock(self) -> Clock:
@@ -134,8 +137,10 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, database: Database) -> Workshop:
+def workshop(tmp_path: Path, database: Database) -> Iterator[Workshop]:
     """Spool, database and clock; runs on both databases."""
     time = FakeTime()
     spool = Spool(tmp_path / "root", time.clock())
-    return Workshop(spool, spool.initialise(), database, time)
+    made = Workshop(spool, spool.initialise(), database, time)
+    with made.at_end:
+        yield made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ class Yard:
         self.accesses: dict[str, Access] = {}
         # One loop for all that a test does, as a lane has in its life.
         self._runner = asyncio.Runner()
-        weakref.finalize(self, self._runner.close)
+        workshop.at_end.callback(self._runner.close)
         self.lanes = [self.lane(name, **lane_changes) for name in ("provider:ssign", "destination:memory")]
 
     def lane(self, name: str, **changes: Any) -> Lane:
