@@ -147,7 +147,7 @@ def under_load(engine: Engine, release: Path) -> Iterator[dict[str, list[str]]]:
     """Send callbacks without a pause inside the block; afterwards `done` and `failed` are filled."""
     script = Path(__file__).with_name("load.py")
     sending = subprocess.Popen(
-        engine.beside(sys.executable, str(script), URL, secret(release), str(SENDERS)),
+        engine.beside(sys.executable, str(script), URL, str(SENDERS), secret(release)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
