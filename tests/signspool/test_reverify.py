@@ -174,9 +174,9 @@ def test_judging_all_of_them_needs_a_yes_and_unknown_names_are_told(make_place: 
     said = place.here("spool", "reverify", "--all")
     assert (said.code, said.out) == (2, "")
     assert "1 entry" in said.err
-    said = place.here("spool", "reverify", "777")
+    said = place.here("spool", "reverify", "nobody")
     assert said.code == 1
-    assert "no entry is called 777" in said.err
+    assert "no entry is called nobody" in said.err
     assert place.here("spool", "reverify").code == 2
 
 

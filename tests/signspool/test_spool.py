@@ -87,7 +87,7 @@ def test_an_entry_is_shown_by_name_by_guid_and_by_id_with_exact_numbers(place: P
         assert '"f": 1.10' in said.out
     shown = place.here("spool", "show", "155", "--json").out
     assert f'"n": {digits},' in shown
-    missing = place.here("spool", "show", "777")
+    missing = place.here("spool", "show", "nobody")
     assert (missing.code, missing.out) == (1, "")
 
 
