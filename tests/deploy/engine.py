@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.deploy.ingredients import NotToBeHadError, cache, debian, wheels
+from tests.deploy.scripts import run_script
 
 _COMMAND_SECONDS = 400.0
 _PROBE_SECONDS = 30.0
@@ -79,19 +80,8 @@ class Engine:
         self, script: str, *, folder: Path | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Shell commands as people type them; with `check`, the first that fails fails the test."""
-        done = subprocess.run(
-            self.beside("sh", "-euc", script, folder=folder),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-        assert not check or done.returncode == 0, (
-            f"{script}\nended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-        return done
+        there = self.beside(folder=folder)
+        return run_script(there, script, environment=self._environment, seconds=_COMMAND_SECONDS, check=check)
 
     def says(self, script: str) -> str:
         """What shell commands print."""

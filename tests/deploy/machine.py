@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.deploy.ingredients import debian, unpack_release, wheels
+from tests.deploy.scripts import run_script
 
 _DEADLINE_SECONDS = 120.0
 _COMMAND_SECONDS = 900.0
@@ -98,20 +99,8 @@ class Machine:
 
     def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run shell commands as root; with `check`, the first that fails fails the test."""
-        done = subprocess.run(
-            [*self._inside("--all"), "sh", "-euc", script],
-            env=_ENVIRONMENT,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-        assert not check or done.returncode == 0, (
-            f"{script}\nended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-        return done
+        there = self._inside("--all")
+        return run_script(there, script, environment=_ENVIRONMENT, seconds=_COMMAND_SECONDS, check=check)
 
     def says(self, script: str) -> str:
         """What shell commands print."""

@@ -31,6 +31,7 @@ SENDERS = 4
 DEADLINE_SECONDS = 90.0
 
 pytestmark = [
+    pytest.mark.usefixtures("the_story_goes_on"),
     pytest.mark.timeout(900),
     pytest.mark.skipif(not os.environ.get(SWITCH), reason="runs containers: make test-deploy"),
 ]
@@ -63,17 +64,6 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("releases") / VERSION
     unpack_release(folder, VERSION)
     return folder
-
-
-@pytest.fixture(scope="module")
-def failed_before(request: pytest.FixtureRequest) -> int:
-    return request.session.testsfailed
-
-
-@pytest.fixture(autouse=True)
-def the_story_goes_on(request: pytest.FixtureRequest, failed_before: int) -> None:
-    if request.session.testsfailed > failed_before:
-        pytest.skip("a test before it failed, and this one needs what that leaves")
 
 
 def typed(engine: Engine, release: Path, block: int) -> str:
