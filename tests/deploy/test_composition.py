@@ -281,6 +281,9 @@ def test_an_upgrade_keeps_everything(engine: Engine, release: Path) -> None:
 
 def test_both_tiers_end_well_when_they_are_stopped(engine: Engine, release: Path) -> None:
     engine.run(f"podman stop {DOOR} {PROCESSOR} {DATABASE}")
-    for container in (DOOR, PROCESSOR, DATABASE):
-        assert engine.says(f"podman inspect --format '{{{{.State.ExitCode}}}}' {container}") == "0"
+    codes = {
+        container: engine.says(f"podman inspect --format '{{{{.State.ExitCode}}}}' {container}")
+        for container in (DOOR, PROCESSOR, DATABASE)
+    }
+    assert set(codes.values()) == {"0"}, f"{codes}\n{last_words(engine)}"
     assert "processor.stopped" in engine.run(f"podman logs {PROCESSOR}").stderr
