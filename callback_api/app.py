@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -23,12 +22,12 @@ from callback_api.openapi import describe
 from callback_api.responses import MethodNotAllowedError, NoSuchPathError, refused
 from callback_api.returns import RETURN_PATHS, ReturnRoute
 from callback_api.routes import CALLBACK_ADDRESSES, CALLBACK_METHODS, AliveRoute, CallbackRoute, ReadyRoute
+from callback_api.writer import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError, SettingsError
 from shared.providers import AnyProvider
 from shared.settings import Settings, build_providers
 from shared.spool import Spool
-from shared.writer import SpoolWriter
 
 _log = structlog.get_logger()
 
@@ -52,8 +51,8 @@ def create_app(
     check_providers(providers)
     spool = Spool(settings.spool.root, clock)
     counts = counts or DoorCounts()
-    writer = SpoolWriter(spool, durable=settings.spool.durability == "full", on_group=counts.group)
-    guard = Guard(spool, min_free_bytes=settings.spool.min_free)
+    writer = Writer(spool, durable=settings.spool.durability == "full", on_group=counts.group)
+    guard = Guard(spool, min_free_bytes=settings.spool.min_free, trouble=lambda: writer.trouble)
     copies = RefusedCopies(
         spool,
         writer,
@@ -123,7 +122,7 @@ class Door(FastAPI):
         self,
         callbacks: CallbackRoute,
         *,
-        writer: SpoolWriter,
+        writer: Writer,
         guard: Guard,
         admission: Admission,
         **settings: Any,
@@ -161,7 +160,7 @@ def check_providers(providers: Mapping[str, AnyProvider]) -> None:
 
 
 def _lifespan(
-    writer: SpoolWriter,
+    writer: Writer,
     guard: Guard,
     providers: Mapping[str, AnyProvider],
     beating: Callable[[], AbstractAsyncContextManager[None]],
@@ -175,15 +174,14 @@ def _lifespan(
                     provider=name,
                     reason='authentication = "none" accepts anybody',
                 )
-        writer.start()
-        await guard.start()
         try:
+            await writer.start()
+            await guard.start()
             async with beating():
                 yield
         finally:
             await guard.stop()
-            # In a thread, since whoever still waits for the writer is told through this loop.
-            await asyncio.to_thread(writer.close)
+            await writer.close()
 
     return lifespan
 

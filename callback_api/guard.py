@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 
 import structlog
 
@@ -16,17 +17,25 @@ MIN_FREE_INODES = 1000
 CANNOT_STORE = "with these settings nothing could be stored"
 """Why settings are refused that would close a door which is open."""
 
-CANNOT_STORE = "with these settings nothing could be stored"
-"""Why settings are refused that would close a door which is open."""
-
 _log = structlog.get_logger()
 
 
 class Guard:
-    """Knows why nothing can be stored now, or that something can."""
+    """Knows why nothing can be stored now, or that something can.
 
-    def __init__(self, spool: Spool, *, min_free_bytes: int, interval_seconds: float = 1.0) -> None:
+    `trouble` says what else than the spool is in the way; it is asked on the event loop.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        min_free_bytes: int,
+        trouble: Callable[[], str | None] = lambda: None,
+        interval_seconds: float = 1.0,
+    ) -> None:
         self._spool = spool
+        self._trouble = trouble
         self._min_free_bytes = min_free_bytes
         self._interval_seconds = interval_seconds
         self._task: asyncio.Task[None] | None = None
@@ -35,7 +44,7 @@ class Guard:
 
     async def start(self) -> None:
         """Look once, then go on looking in the background."""
-        self._note(await asyncio.to_thread(self.look))
+        self._note(await asyncio.to_thread(self.look) or self._trouble())
         self._task = asyncio.create_task(self._watch(), name="guard")
 
     async def stop(self) -> None:
@@ -76,7 +85,7 @@ class Guard:
         while True:
             await asyncio.sleep(self._interval_seconds)
             # Off the loop: a network file system that hangs would stop every request with it.
-            self._note(await asyncio.to_thread(self.look))
+            self._note(await asyncio.to_thread(self.look) or self._trouble())
 
     def _note(self, reason: str | None) -> None:
         if reason == self.reason:

@@ -14,6 +14,7 @@ import structlog
 import uuid_utils
 
 from callback_api.responses import problem_of
+from callback_api.writer import Writer
 from shared.body import Encoding
 from shared.clock import Clock
 from shared.errors import RefusedError, SpoolUnavailableError, UnusableBodyError
@@ -23,7 +24,6 @@ from shared.providers import AnyProvider
 from shared.providers._base import Callback, Head
 from shared.record import Receipt, SpoolRecord, digest_of
 from shared.spool import Entry, Folder, Spool, unavailable
-from shared.writer import SpoolWriter
 
 MAX_HEAD_TEXT_BYTES = 64 * 1024
 """Longest id, and longest action, in UTF-8."""
@@ -128,7 +128,7 @@ class RefusedCopies:
     """
 
     spool: Spool
-    writer: SpoolWriter
+    writer: Writer
     clock: Clock
     enabled: bool
     max_bytes: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -63,7 +62,6 @@ class _Places:
         self.is_ready = self._take(1)
         self.requests = self._take(1)
         self.body_bytes = self._take(1)
-        # These are the writer's; its thread alone writes them.
         self.failed_files = self._take(1)
         self.files = self._take(len(FILES_BUCKETS) + 2)
         self.commits = self._take(len(COMMIT_BUCKETS) + 2)
@@ -94,14 +92,12 @@ def new_board(workers: int = 1) -> Board:
 class DoorCounts:
     """What one worker counts, for all doors that it opens one after the other.
 
-    But for `group`, to be called on the event loop's thread alone.
+    To be called on the event loop's thread alone.
     """
 
     def __init__(self, board: Board | None = None) -> None:
         self._row: Row = (board or new_board()).claim()
         self._doors: list[tuple[Guard, Admission]] = []
-        # While doors are exchanged, each has a writer.
-        self._writing = threading.Lock()
 
     def accepted(self, provider: str, started: float) -> None:
         """A callback is safe on disk; `started` is when its head had come, by `time.perf_counter`."""
@@ -133,14 +129,13 @@ class DoorCounts:
         self._row[_PROVIDER_PLACES.get(provider, _UNKNOWN_PLACE) + _OUTCOME_PLACES[outcome]] += 1.0
 
     def group(self, files: Sequence[NewFile], seconds: float) -> None:
-        """A group of files was brought to disk, or failed; for the writer's thread."""
+        """A group of files was brought to disk, or failed."""
         row = self._row
-        with self._writing:
-            row[_AT.failed_files] += float(sum(file.error is not None for file in files))
-            row[_AT.files] += len(files)
-            row[_AT.files + 1 + bisect_left(FILES_BUCKETS, len(files))] += 1.0
-            row[_AT.commits] += seconds
-            row[_AT.commits + 1 + bisect_left(COMMIT_BUCKETS, seconds)] += 1.0
+        row[_AT.failed_files] += float(sum(file.error is not None for file in files))
+        row[_AT.files] += len(files)
+        row[_AT.files + 1 + bisect_left(FILES_BUCKETS, len(files))] += 1.0
+        row[_AT.commits] += seconds
+        row[_AT.commits + 1 + bisect_left(COMMIT_BUCKETS, seconds)] += 1.0
 
     @asynccontextmanager
     async def beating(self, guard: Guard, admission: Admission) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from callback_api.guard import Guard
 from callback_api.metrics import DoorCounts
 from callback_api.responses import Reply, problem_of, refused, reply
 from callback_api.routes import CALLBACK_PATHS, address_of, headers_of, query_of
+from callback_api.writer import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError, SpoolUnavailableError, UnavailableError, UnknownProviderError
 from shared.events import Origin, Trust
@@ -23,7 +24,6 @@ from shared.making import make_entry
 from shared.providers import AnyProvider
 from shared.providers._base import Callback, Returned, ReturnSettings
 from shared.spool import Folder
-from shared.writer import SpoolWriter
 
 RETURN_PATHS = tuple(path.removesuffix("callback") + "return" for path in CALLBACK_PATHS)
 OUR_PARAMETERS = frozenset({"provider", "page"})
@@ -43,7 +43,7 @@ class ReturnRoute:
         self,
         *,
         providers: Mapping[str, AnyProvider],
-        writer: SpoolWriter,
+        writer: Writer,
         guard: Guard,
         clock: Clock,
         admission: Admission,

@@ -29,13 +29,13 @@ from callback_api.responses import (
     refused,
     reply,
 )
+from callback_api.writer import Writer
 from shared.clock import Clock
 from shared.errors import RefusedError, SpoolUnavailableError, UnknownProviderError
 from shared.logs import frequent
 from shared.providers import AnyProvider
 from shared.providers._base import Callback
 from shared.spool import Folder
-from shared.writer import SpoolWriter
 
 CALLBACK_PATHS = ("/api/callback", "/callbackAPI/api/callback")
 CALLBACK_ADDRESSES = tuple(path + slash for path in CALLBACK_PATHS for slash in ("", "/"))
@@ -69,7 +69,7 @@ class CallbackRoute:
         self,
         *,
         providers: Mapping[str, AnyProvider],
-        writer: SpoolWriter,
+        writer: Writer,
         guard: Guard,
         copies: RefusedCopies,
         clock: Clock,
@@ -93,7 +93,6 @@ class CallbackRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its first byte to the answer."""
         course = _Course(time.perf_counter())
-        self._writer.give_way()
         headers = headers_of(scope)
         body = Body(receive, headers.get("content-length", ""), self._max_body_bytes, self._body_seconds)
         try:
@@ -144,7 +143,6 @@ class CallbackRoute:
         course.receipt_id = stored.receipt_id
         await self._writer.write(Folder.SPOOL, stored.entry, stored.content)
         self._counts.accepted(course.provider, course.started)
-        self._writer.give_way()
         acknowledgement = provider.acknowledge(stored.receipt_id)
         self._report("callback.accepted", course, status=acknowledgement.status)
         return accepted(acknowledgement, stored.receipt_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +18,7 @@ from callback_api.app import Door, create_app
 from callback_api.guard import CANNOT_STORE
 from callback_api.metrics import DoorCounts
 from shared import hangup
-from shared.errors import SettingsError
+from shared.errors import SettingsError, SpoolUnavailableError
 from shared.masking import learn_more_secrets
 from shared.notify import Notifier
 from shared.settings import Settings, changes, secret_values
@@ -92,17 +93,23 @@ class RunningDoor:
     # Signs of life
 
     async def _beat(self) -> None:
-        """Tell that the loop goes round, each time after the writer's thread has."""
+        """Tell that the loop goes round, each time after the writer has."""
         seconds = min(BEAT_SECONDS, self._notifier.beat_seconds or BEAT_SECONDS)
+        self._put_off_the_end()
         while True:
-            if self._silence_seconds is not None:
-                faulthandler.dump_traceback_later(self._silence_seconds, exit=True)
             door = self._opened.door
-            await door.writer.echo()
-            self._notifier.alive()
+            # A writer that has ended is started again, or else there is silence.
+            with contextlib.suppress(SpoolUnavailableError):
+                await door.writer.echo()
+                self._put_off_the_end()
+                self._notifier.alive()
             reason = door.guard.reason
             self._notifier.status("taking callbacks" if reason is None else f"refusing callbacks: {reason}")
             await asyncio.sleep(seconds)
+
+    def _put_off_the_end(self) -> None:
+        if self._silence_seconds is not None:
+            faulthandler.dump_traceback_later(self._silence_seconds, exit=True)
 
     # Another door
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from shared.disk import can_sync_file_system, sync_file_system
 from shared.errors import SpoolUnavailableError
-from shared.rightofway import RightOfWay
 from shared.spool import Entry, Folder, Spool, make_folder, sync_folder
 
 SMALLEST_SHARED_SYNC = 4
@@ -68,11 +67,10 @@ class _DayFolder:
 
 
 class GroupCommit:
-    """The open folders through which one thread puts files into its spool."""
+    """The open folders through which one writer, a thread or a process, puts files into its spool."""
 
-    def __init__(self, spool: Spool, way: RightOfWay) -> None:
+    def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._way = way
         self._folders: dict[tuple[Folder, str], _DayFolder] = {}
         self._home: Path | None = None
         self._home_descriptor = -1
@@ -116,13 +114,11 @@ class GroupCommit:
         durable = any(file.durable for file in group)
         shared_sync = durable and target.syncs_whole and len(group) >= SMALLEST_SHARED_SYNC
         each_syncs = durable and not shared_sync
-        # Nobody is asked to wait for a sync.
-        with contextlib.nullcontext() if each_syncs else self._way:
-            for file in group:
-                try:
-                    _write(home, file, sync=file.durable and each_syncs)
-                except SpoolUnavailableError as error:
-                    self.give_up([file], error)
+        for file in group:
+            try:
+                _write(home, file, sync=file.durable and each_syncs)
+            except SpoolUnavailableError as error:
+                self.give_up([file], error)
         written = [file for file in group if file.error is None]
         if shared_sync:
             sync_file_system(target.descriptor)
@@ -132,12 +128,11 @@ class GroupCommit:
         """Rename written files to where everybody sees them, durably or not at all."""
         placed = []
         try:
-            with self._way:
-                for file in files:
-                    name = file.entry.name
-                    # Relative to open folders, so that no path can change its meaning meanwhile.
-                    os.rename(name, name, src_dir_fd=home, dst_dir_fd=target.descriptor)
-                    placed.append(name)
+            for file in files:
+                name = file.entry.name
+                # Relative to open folders, so that no path can change its meaning meanwhile.
+                os.rename(name, name, src_dir_fd=home, dst_dir_fd=target.descriptor)
+                placed.append(name)
             if any(file.durable for file in files):
                 os.fsync(target.descriptor)
         except OSError:
@@ -179,13 +174,13 @@ class GroupCommit:
 
     def _enter_home(self) -> int:
         """The writer's own folder under `.tmp/`, locked for as long as the process lives."""
-        if self._home is not None and self._home.exists():
-            return self._home_descriptor
-        self._leave_home()
-        self._home = self._spool.temporary / str(uuid.uuid4())
-        self._home.mkdir(mode=0o750, parents=True)
-        self._home_descriptor = os.open(self._home, _OPEN_FOLDER)
-        fcntl.flock(self._home_descriptor, fcntl.LOCK_EX)
+        # Right before it is locked, another writer that starts may take it for a dead one's and remove it.
+        while self._home is None or not self._home.exists():
+            self._leave_home()
+            self._home = self._spool.temporary / str(uuid.uuid4())
+            self._home.mkdir(mode=0o750, parents=True)
+            self._home_descriptor = os.open(self._home, _OPEN_FOLDER)
+            fcntl.flock(self._home_descriptor, fcntl.LOCK_EX)
         return self._home_descriptor
 
     def _leave_home(self) -> None:

@@ -1,6 +1,6 @@
 """The spool: folders of callbacks, one file each. The folder is the state, and a file is never rewritten.
 
-`Spool` is for whoever looks into the folders and moves files; `shared.writer` puts new files in.
+`Spool` is for whoever looks into the folders and moves files; `shared.commit` puts new files in.
 """
 
 from __future__ import annotations

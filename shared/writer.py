@@ -1,7 +1,7 @@
-"""The thread through which a process puts files into its spool, many at a time: the group commit.
+"""The thread through which the processor puts files into the spool, many at a time: the group commit.
 
 Files that are handed over while a group is being synced make up the next group; a lone one waits for nobody.
-Nobody is told before the whole of a group is safe.
+Nobody is told before the whole of a group is safe. The door, which is busier, has a process for that.
 """
 
 from __future__ import annotations
@@ -10,36 +10,26 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
-from time import perf_counter
 
 from shared.commit import GroupCommit, NewFile, remove_leftovers
 from shared.errors import SpoolUnavailableError
-from shared.rightofway import RightOfWay
 from shared.spool import Entry, Folder, Spool
 
-OnGroup = Callable[[Sequence[NewFile], float], None]
 Tell = Callable[[list[NewFile]], None]
 Order = tuple[list[NewFile], Tell]
 """Files that were handed over together, and who is to hear of them once they are safe or have failed."""
 
 
 class SpoolWriter:
-    """The one thread through which a process puts files into its spool.
+    """The one thread through which a process puts files into its spool."""
 
-    `on_group` is told on that thread of each group that came to disk or failed, and how many seconds it took.
-    """
-
-    def __init__(self, spool: Spool, *, durable: bool = True, on_group: OnGroup | None = None) -> None:
+    def __init__(self, spool: Spool, *, durable: bool = True) -> None:
         self._spool = spool
         self._durable = durable
-        self._on_group = on_group
         self._orders: list[Order] = []
-        self._echoes: list[Callable[[], object]] = []
         self._wake = threading.Condition()
         self._closing = False
-        self._way = RightOfWay()
-        self._commit = GroupCommit(spool, self._way)
+        self._commit = GroupCommit(spool)
         self._desk: _Desk | None = None
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
 
@@ -73,10 +63,6 @@ class SpoolWriter:
             self._desk = _Desk(loop, self.hand_over)
         await self._desk.ask(NewFile(folder, entry, data, durable and self._durable))
 
-    def give_way(self) -> None:
-        """Let the writer's thread go first; to be called between two steps of a busy loop."""
-        self._way.give()
-
     def hand_over(self, files: list[NewFile], tell: Tell) -> None:
         """Have files written; `tell` is called once, on the writer's thread, when they are safe or failed.
 
@@ -89,54 +75,30 @@ class SpoolWriter:
             self._orders.append((files, tell))
             self._wake.notify()
 
-    async def echo(self) -> None:
-        """Return when the writer's thread comes by between two groups: a sign that it works."""
-        loop = asyncio.get_running_loop()
-        heard = asyncio.Event()
-        with self._wake:
-            self._echoes.append(partial(loop.call_soon_threadsafe, heard.set))
-            self._wake.notify()
-        await heard.wait()
-
     # On the writer's thread
 
     def _run(self) -> None:
         while orders := self._take():
             files = [file for handed_over, _ in orders for file in handed_over]
-            began = perf_counter()
             try:
                 self._commit.commit(files)
             except Exception as error:  # noqa: BLE001  (whoever waits must hear of it, and the thread live on)
                 self._commit.give_up(files, error)
-            seconds = perf_counter() - began
             for handed_over, tell in orders:
                 tell(handed_over)
-            if self._on_group is not None:
-                self._on_group(files, seconds)
 
     def _take(self) -> list[Order]:
         """Everything handed over so far, at least one; empty when it is time to stop."""
         with self._wake:
-            self._answer_echoes()
             while not self._orders and not self._closing:
                 self._wake.wait()
-                self._answer_echoes()
             orders, self._orders = self._orders, []
             return orders
-
-    def _answer_echoes(self) -> None:
-        echoes, self._echoes = self._echoes, []
-        for answer in echoes:
-            # Whoever asked may be gone together with its event loop.
-            with contextlib.suppress(RuntimeError):
-                answer()
 
 
 class _Desk:
     """Where the requests of one event loop meet the writer's thread: orders go out, and answers come in,
     together for each turn of the loop.
-
-    The two threads share one interpreter, and each time that it changes hands costs as much as a file.
     """
 
     def __init__(

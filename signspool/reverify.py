@@ -98,13 +98,12 @@ class _Judge:
         self, spool: Spool, providers: Mapping[str, AnyProvider], *, vouch: bool, dry_run: bool
     ) -> None:
         from shared.commit import GroupCommit  # noqa: PLC0415
-        from shared.rightofway import RightOfWay  # noqa: PLC0415
 
         self._spool = spool
         self._providers = providers
         self._vouch = vouch
         self._dry_run = dry_run
-        self._commit = GroupCommit(spool, RightOfWay())
+        self._commit = GroupCommit(spool)
 
     def again(self, seen: Seen) -> dict[str, Any]:
         """Judge one copy; what became of it, as `--json` prints it.

@@ -13,13 +13,13 @@ from tests.tracing import NEVER, read_calls, read_operations
 class DoorStep:
     """The moment before one operation: `what` it is, and its system call, the nth of its thread.
 
-    `alone` is whether the main thread makes it, which is then traced alone: others may make such calls too.
+    `of_door` is whether the door's main thread makes it, and not the writer.
     """
 
     what: str
     call: str
     nth: int
-    alone: bool
+    of_door: bool
 
     @property
     def inject(self) -> str:

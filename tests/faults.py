@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import family
 from tests.waiting import wait_until
 
 ATTACH_SECONDS = 20.0
@@ -25,7 +26,8 @@ needs_strace = pytest.mark.skipif(
 
 @contextmanager
 def injected(task: int, *faults: str, follow: bool = False) -> Iterator[None]:
-    """Have faults in the system calls of a thread, or with `follow` of all threads of a process.
+    """Have faults in the system calls of a thread, or with `follow` of all threads of a process and of those
+    that it has started.
 
     A fault is written as strace takes it: `fsync,fdatasync:error=EIO:when=2+3`.
     """
@@ -43,7 +45,8 @@ def held_up(task: int, calls: str) -> Iterator[None]:
 
 
 def thread_that_calls(process: int, calls: str, act: Callable[[], object], folder: Path) -> int:
-    """The thread of a process that makes one of some system calls while `act` runs."""
+    """The thread of a process, or of one that it has started, that makes one of some system calls while `act`
+    runs."""
     output = folder / "calls.trace"
     with _traced(process, ["-e", f"trace={calls}"], str(output), follow=True):
         act()
@@ -54,21 +57,24 @@ def thread_that_calls(process: int, calls: str, act: Callable[[], object], folde
 
 @contextmanager
 def _traced(task: int, what: list[str], output: str, *, follow: bool) -> Iterator[None]:
-    command = ["strace", "-qq", "-o", output, *what, *(["-f"] if follow else []), "-p", str(task)]
+    tasks = family(task) if follow else [task]
+    attached = [argument for one in tasks for argument in ("-p", str(one))]
+    command = ["strace", "-qq", "-o", output, *what, *(["-f"] if follow else []), *attached]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_until_attached(task, tracer, follow=follow)
+        _wait_until_attached(tasks, tracer, follow=follow)
         yield
     finally:
         tracer.send_signal(signal.SIGTERM)
         tracer.communicate(timeout=ATTACH_SECONDS)
 
 
-def _wait_until_attached(task: int, tracer: subprocess.Popen[str], *, follow: bool) -> None:
+def _wait_until_attached(tasks: list[int], tracer: subprocess.Popen[str], *, follow: bool) -> None:
     def is_attached() -> bool:
         if tracer.poll() is not None:
             pytest.skip(f"tracing is not permitted here: {tracer.communicate()[1].strip()[:80]}")
-        return all(_is_traced(thread) for thread in (_threads(task) if follow else [task]))
+        threads = [thread for task in tasks for thread in _threads(task)] if follow else tasks
+        return all(map(_is_traced, threads))
 
     wait_until(is_attached, "strace to attach")
 

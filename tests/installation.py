@@ -85,9 +85,9 @@ class Installation:
     def pid(self, tier: str) -> int:
         return self._lives[tier].pid
 
-    def kill(self, tier: str) -> None:
-        """End a tier as a power switch would."""
-        self._lives.pop(tier).kill()
+    def kill(self, tier: str, *, alone: bool = False) -> None:
+        """End a tier as a power switch would, or its first process `alone`."""
+        self._lives.pop(tier).kill(alone=alone)
 
     def stop(self, tier: str) -> int:
         """Ask a tier to end; returns its exit code."""

@@ -91,8 +91,12 @@ class Process:
         if self.is_running():
             signal.pidfd_send_signal(self._descriptor, number)
 
-    def kill(self) -> None:
-        """End it as a power switch would."""
+    def kill(self, *, alone: bool = False) -> None:
+        """End it as a power switch would, and unless `alone` what it has started at the same moment."""
+        if not alone and self.is_running():
+            # There is no such group in the first moment of its life.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.send_signal(signal.SIGKILL)
         assert self.wait(20), f"process {self.pid} does not die"
 

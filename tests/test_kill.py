@@ -1,4 +1,5 @@
-"""Both tiers are killed at random moments under load; then nothing is lost and nothing is doubled.
+"""Both tiers are killed at random moments under load, the door also without its writer, and the writer alone;
+then nothing is lost and nothing is doubled.
 
 `SIGNSPOOL_TEST_KILLS` sets how many kills there are for each database, `SIGNSPOOL_TEST_SEED` repeats a run.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.processes import writers_of
 from shared.spool import Folder
 from simulator.server import SimulatorServer
 from simulator.world import World
@@ -27,6 +30,16 @@ KILLS = int(os.environ.get("SIGNSPOOL_TEST_KILLS", "4"))
 SEED = int(os.environ.get("SIGNSPOOL_TEST_SEED", "20261122"))
 LONGEST_LIFE_SECONDS = 0.8
 LONGEST_PAUSE_SECONDS = 0.2
+VICTIMS = (
+    ["api"],
+    ["door alone"],
+    ["writer"],
+    ["processor"],
+    ["processor"],
+    ["writer", "processor"],
+    ["api", "processor"],
+)
+"""What dies together; the processor, which does most of the work, more often."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -83,9 +96,8 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(scene: tuple[Mo
         # A life is short or long, so that starting is hit as well as working.
         sender.join(chance.random() ** 2 * LONGEST_LIFE_SECONDS)
         assert sender.is_alive()
-        for tier in chance.choice((["api"], ["processor"], ["processor"], ["api", "processor"])):
-            installation.kill(tier)
-            installation.start(tier)
+        for victim in chance.choice(VICTIMS):
+            strike(installation, victim)
     sender.enough.set()
     sender.join(60)
     assert not sender.is_alive()
@@ -95,6 +107,20 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(scene: tuple[Mo
     acknowledged = set().union(*sender.acknowledged.values())
     stored = {entry.name for folder in Folder for entry in installation.spool.entries(folder)}
     assert all(any(receipt in name for name in stored) for receipt in acknowledged)
+
+
+def strike(installation: Mortal, victim: str) -> None:
+    """Kill a tier, or one process of the door, and start what nobody else starts again."""
+    match victim:
+        case "writer":
+            for pid in writers_of(installation.pid("api")):
+                os.kill(pid, signal.SIGKILL)
+        case "door alone":
+            installation.kill("api", alone=True)
+            installation.start("api")
+        case _:
+            installation.kill(victim)
+            installation.start(victim)
 
 
 def settle(installation: Mortal, envelopes: dict[int, set[str]]) -> None:

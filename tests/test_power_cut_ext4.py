@@ -27,6 +27,7 @@ from shared.record import parse_record
 from shared.spool import Folder, Spool
 from tests.installation import SECRET
 from tests.nursery import Nursery, Process
+from tests.processes import writer_of
 from tests.tracedoor import make_config, until_ready, work_off
 from tests.waiting import wait_until
 
@@ -97,13 +98,17 @@ class Senders:
 
 
 def cut(process: Process, image: Path, copy: Path) -> None:
-    """Copy what is on the disk at one moment: while it is copied the door stands still between two calls."""
-    process.send_signal(signal.SIGSTOP)
-    tasks = Path(f"/proc/{process.pid}/task")
-    while {task.read_text().rpartition(")")[2].split()[0] for task in tasks.glob("*/stat")} != {"T"}:
+    """Copy what is on the disk at one moment: while it is copied the door and its writer stand still between
+    two calls."""
+    pids = [process.pid, writer_of(process.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    while {task.read_text().rpartition(")")[2].split()[0] for task in tasks} != {"T"}:
         time.sleep(0.001)
     subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
-    process.send_signal(signal.SIGCONT)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
 
 
 def cuts(nursery: Nursery, home: Path, image: Path, *, durability: str) -> list[tuple[Path, set[str]]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -117,13 +119,9 @@ def test_a_failing_system_call_is_503_and_leaves_nothing(door: Door, fault: str)
 @pytest.mark.parametrize("size_bytes", [0, 10], ids=["a write that fails", "a write that is short"])
 def test_a_failing_write_is_503_and_leaves_nothing(door: Door, size_bytes: int) -> None:
     """The kernel refuses files above a size, log lines among them, which are then nobody's trouble."""
-    before = resource.prlimit(door.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(door.pid, resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
+    with limited(resource.RLIMIT_FSIZE, {door.pid: size_bytes, door.writer: size_bytes}):
         assert door.post() == 503
         assert door.post_at_once() == {503}
-    finally:
-        resource.prlimit(door.pid, resource.RLIMIT_FSIZE, before)
     door.recovers()
 
 
@@ -163,8 +161,7 @@ def test_nobody_is_answered_before_the_disk_has_it_and_health_is_answered_meanwh
 
 
 @needs_strace
-def test_the_loop_does_not_stand_aside_for_a_writer_that_hangs(door: Door) -> None:
-    """It does so for the short calls of a disk that is well; health is answered while more callbacks come."""
+def test_health_is_answered_while_the_writer_hangs_and_more_callbacks_come(door: Door) -> None:
     with (
         ThreadPoolExecutor(AT_ONCE) as pool,
         httpx.Client(base_url=door.process.base_url, timeout=DEADLINE_SECONDS) as probe,
@@ -182,19 +179,42 @@ def test_the_loop_does_not_stand_aside_for_a_writer_that_hangs(door: Door) -> No
 
 def test_no_file_handles_left(door: Door) -> None:
     """Connections wait or are closed; a callback on an open one is told to come again."""
-    opened = len(list(Path(f"/proc/{door.pid}/fd").iterdir()))
-    before = resource.prlimit(door.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(door.pid, resource.RLIMIT_NOFILE, (opened, before[1]))
-    try:
-        with ExitStack() as stack:
-            for _ in range(20):
-                connection = socket.create_connection(("127.0.0.1", door.process.port))
-                stack.enter_context(connection)
-            assert door.post() == 503
-    finally:
-        resource.prlimit(door.pid, resource.RLIMIT_NOFILE, before)
+    limits = {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (door.pid, door.writer)}
+    with limited(resource.RLIMIT_NOFILE, limits), ExitStack() as stack:
+        for _ in range(20):
+            connection = socket.create_connection(("127.0.0.1", door.process.port))
+            stack.enter_context(connection)
+        assert door.post() == 503
     door.recovers()
     assert httpx.get(f"{door.process.base_url}/healthz").status_code == 200
+
+
+def test_a_writer_that_dies_while_no_file_handle_is_left_is_started_again_when_there_is_one(
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(tmp_path)
+    with running(tmp_path / "signspool.toml") as process:
+        door = Door(process, settings.spool.root)
+        opened = len(list(Path(f"/proc/{door.pid}/fd").iterdir()))
+        with limited(resource.RLIMIT_NOFILE, {door.pid: opened - 1}):
+            os.kill(door.writer, signal.SIGKILL)
+            wait_until(lambda: "writer.not_started" in process.log_path.read_text(), "a start in vain")
+            assert door.post() == 503
+        door.recovers()
+        door.close()
+
+
+@contextmanager
+def limited(resource_number: int, limits: Mapping[int, int]) -> Iterator[None]:
+    """Give processes other limits, by process id, until the block ends."""
+    before = {pid: resource.prlimit(pid, resource_number) for pid in limits}
+    for pid, limit in limits.items():
+        resource.prlimit(pid, resource_number, (limit, before[pid][1]))
+    try:
+        yield
+    finally:
+        for pid, limits_before in before.items():
+            resource.prlimit(pid, resource_number, limits_before)
 
 
 def test_a_clock_that_jumps_over_midnight_and_back(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import family
 from tests.forgetful import (
     Answer,
     Link,
@@ -274,30 +275,39 @@ def need_strace() -> str:
 
 @contextmanager
 def traced(process: Process, trace: Path, *options: str, threads: bool = True) -> Iterator[None]:
-    """Trace a process, or its main thread alone, and let it go on if it was stopped; on leaving, it has to
-    have ended."""
-    command = [need_strace(), "-q", "-y", "-s", "1048576", "-e", "signal=none"]
-    command += [*(options or WATCHING), *_NO_RING, *(["-f"] if threads else [])]
-    strace = subprocess.Popen([*command, "-o", str(trace), "-p", str(process.pid)], stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_traced(process.pid, strace, threads)
+    """Trace a process with all that it has started, or its main thread alone, and let it go on if it was
+    stopped; on leaving, it has to have ended."""
+    pids = family(process.pid) if threads else [process.pid]
+    with attached(pids, trace, *options, threads=threads):
         process.send_signal(signal.SIGCONT)
         yield
         assert process.wait(20), "the traced process has not ended"
+
+
+@contextmanager
+def attached(pids: Sequence[int], trace: Path, *options: str, threads: bool = True) -> Iterator[None]:
+    """Trace processes that run, or the main thread of each alone; they have to have ended soon after the
+    block."""
+    command = [need_strace(), "-q", "-y", "-s", "1048576", "-e", "signal=none"]
+    command += [*(options or WATCHING), *_NO_RING, *(["-f"] if threads else [])]
+    command += [argument for pid in pids for argument in ("-p", str(pid))]
+    strace = subprocess.Popen([*command, "-o", str(trace)], stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_attached(pids, strace, threads)
+        yield
         strace.wait(20)
     finally:
         strace.kill()
         strace.wait()
 
 
-def _wait_until_traced(pid: int, strace: subprocess.Popen[bytes], threads: bool) -> None:
-    tasks = "*" if threads else str(pid)
-
-    def is_traced() -> bool:
+def _wait_until_attached(pids: Sequence[int], strace: subprocess.Popen[bytes], threads: bool) -> None:
+    def is_attached() -> bool:
         assert strace.poll() is None, "strace has ended"
         return not any(
             "TracerPid:\t0\n" in status.read_text()
-            for status in Path(f"/proc/{pid}/task").glob(f"{tasks}/status")
+            for pid in pids
+            for status in Path(f"/proc/{pid}/task").glob(f"{'*' if threads else pid}/status")
         )
 
-    wait_until(is_traced, "strace to attach")
+    wait_until(is_attached, "strace to attach")

@@ -20,9 +20,7 @@ import httpx
 import pytest
 
 from callback_api.running import RunningDoor
-from shared.commit import NewFile
 from shared.notify import Notifier
-from shared.spool import Entry, Folder
 from tests.callback_api.door import (
     BODY,
     DEADLINE_SECONDS,
@@ -343,18 +341,47 @@ def test_a_writer_that_stands_still_ends_the_signs_of_life(tmp_path: Path, manag
             return await asyncio.to_thread(manager.next, "WATCHDOG=1", seconds)
 
         assert runner.run(hears(DEADLINE_SECONDS))
-        may_go_on = threading.Event()
-
-        def stand_still(_error: object) -> None:
-            may_go_on.wait(DEADLINE_SECONDS)
-
-        # What is told of a file is told on the writer's thread.
-        file = NewFile(Folder.SPOOL, Entry("2041-11-21", "a_0190.json"), b"{}", durable=True)
-        door._opened.door.writer.hand_over([file], stand_still)
+        os.kill(door._opened.door.writer.process_id, signal.SIGSTOP)
         # What had been said already may still lie in the socket.
         until(lambda: not runner.run(hears(0.6)), "silence")
-        may_go_on.set()
+        os.kill(door._opened.door.writer.process_id, signal.SIGCONT)
         assert runner.run(hears(DEADLINE_SECONDS))
+
+
+def test_a_writer_that_cannot_be_started_again_is_said_and_ends_the_signs_of_life(
+    tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all is well again as soon as it can be."""
+    with alive(tmp_path, Notifier(manager.address, watchdog_seconds=0.3)) as (door, runner):
+
+        def hears(what: str, seconds: float = DEADLINE_SECONDS) -> bool:
+            return runner.run(asyncio.to_thread(manager.next, what, seconds))
+
+        assert hears("WATCHDOG=1")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere/python")
+            os.kill(door._opened.door.writer.process_id, signal.SIGKILL)
+            assert hears("STATUS=refusing callbacks: the writer's process cannot be started")
+            until(lambda: not hears("WATCHDOG=1", 0.6), "silence")
+        assert hears("STATUS=taking callbacks")
+        assert hears("WATCHDOG=1")
+
+
+def test_after_a_writer_that_died_while_it_was_asked_the_signs_of_life_go_on(
+    tmp_path: Path, manager: Manager
+) -> None:
+    """Else the service manager would end a door that has long been well again."""
+    with alive(tmp_path, Notifier(manager.address, watchdog_seconds=0.3)) as (door, runner):
+
+        async def hears(seconds: float) -> bool:
+            return await asyncio.to_thread(manager.next, "WATCHDOG=1", seconds)
+
+        first = door._opened.door.writer.process_id
+        os.kill(first, signal.SIGSTOP)
+        until(lambda: not runner.run(hears(0.6)), "silence")
+        os.kill(first, signal.SIGKILL)
+        assert runner.run(hears(DEADLINE_SECONDS))
+        assert door._opened.door.writer.process_id not in (0, first)
 
 
 def test_a_door_that_cannot_store_says_why(tmp_path: Path, manager: Manager) -> None:
@@ -377,11 +404,17 @@ async def main():
     told = asyncio.Queue()
     await told.put({"type": "lifespan.startup"})
     life = asyncio.ensure_future(door({"type": "lifespan"}, told.get, print_it))
-    await asyncio.sleep(0.3)
+    await started.wait()
+    # The first beat comes in the same turn of the loop at the latest.
+    await asyncio.sleep(0)
+    await door._opened.door.writer.echo()
     time.sleep(600)
+
+started = asyncio.Event()
 
 async def print_it(message):
     print(message["type"], flush=True)
+    started.set()
 
 asyncio.run(main())
 """

@@ -222,6 +222,26 @@ def test_the_writers_own_folder_is_locked(spool: Spool, writer: SpoolWriter) -> 
         os.close(descriptor)
 
 
+def test_a_folder_that_another_writer_took_for_a_dead_ones_is_made_anew(
+    spool: Spool, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock."""
+    lock = fcntl.flock
+    taken: list[Path] = []
+
+    def lock_too_late(descriptor: int, operation: int) -> None:
+        if not taken:
+            taken.extend(spool.temporary.iterdir())
+            shutil.rmtree(taken[0])
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    asyncio.run(writer.write(Folder.SPOOL, Entry(DAY, "a.json"), b"{}"))
+    assert files(spool) == ["a.json"]
+    assert taken
+    assert list(spool.temporary.iterdir()) != taken
+
+
 def test_no_more_than_two_days_of_a_folder_stay_open(spool: Spool, writer: SpoolWriter) -> None:
     told = Told()
     for day in range(1, 21):

@@ -169,9 +169,10 @@ class TestTheCommand:
         assert not _users_of(tmp_path)
 
     def test_killed_it_takes_both_tiers_with_it(self, tmp_path: Path) -> None:
+        """And the door's writer."""
         with _started(tmp_path) as process:
             _read_until(process, "callback ")
-            assert len(_users_of(tmp_path)) == 2
+            assert len(_users_of(tmp_path)) == 3
             process.kill()
         _until_nobody_uses(tmp_path)
 
