@@ -210,6 +210,8 @@ def test_each_tier_is_confined_as_the_file_says(engine: Engine) -> None:
             f"podman inspect --format '{{{{.HostConfig.Memory}}}} {{{{.HostConfig.PidsLimit}}}}' {container}"
         )
         assert limits == f"{2 * 2**30} 512"
+        # Longer than a tier takes to finish what is in hand, for whoever stops it without another word.
+        assert engine.says(f"podman inspect --format '{{{{.Config.StopTimeout}}}}' {container}") == "60"
     # The door has neither the database's address, nor its name, nor a way to it.
     assert engine.says(f"podman exec {DOOR} ls /run/secrets") == "ssign_secret"
     networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

@@ -15,6 +15,7 @@ import yaml
 
 from shared.settings import load_settings
 from tests.deploy.ingredients import REPOSITORY
+from tests.deploy.pages import commands
 
 CONTAINER = REPOSITORY / "deploy" / "container"
 TIERS = {"door": "api", "processor": "processor"}
@@ -116,6 +117,19 @@ def test_a_tier_has_longer_to_stop_than_its_grace_time(
     assert seconds(service["stop_grace_period"]) >= getattr(settings, tier).grace + 10
     assert str(settings.spool.root) == "/var/lib/signspool"
     assert settings.api.host == "0.0.0.0"
+
+
+def test_podman_is_no_less_patient_than_the_composition(composition: dict[str, Any]) -> None:
+    """Each documented start says so for all; podman's own 10 seconds would kill a tier that finishes."""
+    typed = [line for block in commands("In containers") for line in block.splitlines()]
+    starts = [line for line in typed if re.search(r"\bup\b", line)]
+    longest = max(
+        seconds(service.get("stop_grace_period", "0s")) for service in composition["services"].values()
+    )
+    assert len(starts) == 2
+    for line in starts:
+        (told,) = re.findall(r"--podman-run-args=--stop-timeout=(\d+) ", line)
+        assert int(told) >= longest
 
 
 def test_the_processor_finds_the_database_and_the_door_is_not_told_of_it(

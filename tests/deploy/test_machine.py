@@ -6,12 +6,8 @@ The tests are one story and run in this order; each needs those before it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,13 +15,25 @@ import pytest
 from tests.deploy.ingredients import SWITCH, NotToBeHadError, why_no_machine
 from tests.deploy.machine import Machine, booted
 from tests.deploy.pages import commands
+from tests.deploy.services import (
+    API,
+    PROCESSOR,
+    SECRET_FILE,
+    SENDERS,
+    SPOOL,
+    expect_nothing_lost,
+    main_pid,
+    run_still,
+    secret_of,
+    status_with,
+    stored,
+    under_load,
+    wait_for_words,
+    wait_until_active,
+    writers,
+)
 
 PREVIOUS, CURRENT = "0.0.9", "0.1.0"
-URL = "http://127.0.0.1:8080/api/callback?provider=ssign"
-API, PROCESSOR = "signspool-api", "signspool-processor"
-SPOOL = "/var/lib/signspool"
-SECRET_FILE = "/etc/signspool/credentials/door/providers.ssign.secret"
-SENDERS = 8
 
 pytestmark = [
     pytest.mark.usefixtures("the_story_goes_on"),
@@ -78,81 +86,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield made
 
 
-@dataclass
-class Load:
-    """What became of the callbacks that were sent while something else went on."""
-
-    done: list[str]
-    failed: list[str]
-    longest_seconds: float
-
-
-@contextlib.contextmanager
-def under_load(machine: Machine, *secrets: str) -> Iterator[Load]:
-    """Send callbacks without a pause inside the block, on connections that are kept and on new ones."""
-    program = str(Path(__file__).with_name("load.py"))
-    sending = subprocess.Popen(
-        machine.beside(sys.executable, program, URL, str(SENDERS), *(secrets or [secret_of(machine)])),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    load = Load([], [], 0.0)
-    try:
-        # Something has to be on its way before anything is done to the services.
-        count = len(stored(machine))
-        machine.wait(lambda: len(stored(machine)) > count + SENDERS, "the first callbacks")
-        yield load
-        count = len(stored(machine))
-        machine.wait(lambda: len(stored(machine)) > count + SENDERS, "callbacks to go on")
-        said, _ = sending.communicate(timeout=120)
-        for name, value in json.loads(said).items():
-            setattr(load, name, value)
-    finally:
-        sending.kill()
-        sending.communicate()
-
-
-def secret_of(machine: Machine) -> str:
-    """What proves a callback, once the door has taken it over."""
-    return (machine.root / SECRET_FILE.lstrip("/")).read_text().strip()
-
-
-def status_with(machine: Machine, secret: str) -> int:
-    """What the door answers to one callback with this secret."""
-    body = '{"envelopeId": 1, "action": "EXPIRED"}'
-    command = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'X-Callback-Secret: {secret}' -d '{body}' '{URL}'"
-    return int(machine.says(command))
-
-
-def stored(machine: Machine) -> set[str]:
-    """The receipts of all callbacks that lie in the spool, whatever folder they are in."""
-    root = machine.root / SPOOL.lstrip("/")
-    return {path.stem.rpartition("_")[2] for path in root.glob("*/????-??-??/*.json")}
-
-
-def expect_nothing_lost(machine: Machine, load: Load) -> None:
-    """No callback failed, and each that was acknowledged is recorded, once."""
-    assert load.failed == []
-    assert load.done
-    assert set(load.done) <= stored(machine)
-    waiting = machine.root / SPOOL.lstrip("/") / "spool"
-    machine.wait(lambda: not list(waiting.glob("*/*.json")), "everything to be recorded")
-    assert len(load.done) == len(set(load.done))
-
-
-def main_pid(machine: Machine, unit: str) -> str:
-    return machine.show(unit, "MainPID")
-
-
-def wait_for_words(machine: Machine, unit: str, words: str) -> None:
-    machine.wait(lambda: words in machine.journal(unit), f"{unit} to say {words}")
-
-
-def wait_until_active(machine: Machine, unit: str) -> None:
-    machine.wait(lambda: machine.show(unit, "ActiveState") == "active", f"{unit} to be active")
-
-
 def in_release(machine: Machine, version: str, *blocks: str) -> None:
     for block in blocks:
         machine.run(f"cd /usr/local/src/signspool-{version}\n{block}")
@@ -203,25 +136,45 @@ def test_a_callback_is_taken_and_recorded(machine: Machine) -> None:
 
 def test_a_restart_of_both_services_under_load_fails_no_callback(machine: Machine) -> None:
     """Twice, since what is lost is lost by chance."""
-    before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    before = main_pid(machine, API), main_pid(machine, PROCESSOR), *writers(machine)
     with under_load(machine) as load:
         for _ in range(2):
             machine.run(f"systemctl restart {API} {PROCESSOR}")
     expect_nothing_lost(machine, load)
-    assert main_pid(machine, API) != before[0]
-    assert main_pid(machine, PROCESSOR) != before[1]
+    assert len(before) == 3
+    assert not run_still(machine, *before)
+
+
+def test_a_stop_under_load_ends_the_door_and_its_writer_well(machine: Machine) -> None:
+    """Nobody has to be killed. The socket keeps what comes, and starts the door again for it."""
+    door, (writer,) = main_pid(machine, API), writers(machine)
+    before = len(machine.journal(API))
+    with under_load(machine) as load:
+        machine.run(f"systemctl stop {API}")
+        assert not run_still(machine, door, writer)
+        wait_until_active(machine, API)
+    expect_nothing_lost(machine, load)
+    said = machine.journal(API)[before:]
+    assert "Deactivated successfully" in said
+    assert "Failed with result" not in said
+    assert "SIGKILL" not in said
+    assert "writer.ended" not in said
 
 
 def test_a_reload_under_load_fails_no_callback_and_keeps_the_processes(machine: Machine) -> None:
     before = main_pid(machine, API), main_pid(machine, PROCESSOR)
+    (writer,) = writers(machine)
     with under_load(machine) as load:
         machine.run("sed -i 's/^trusted_proxies = .*/trusted_proxies = []/' /etc/signspool/signspool.toml")
         machine.run("echo '[processor]\nbatch = 50' >> /etc/signspool/signspool.toml")
         in_release(machine, PREVIOUS, commands("Change settings and secrets")[0])
         wait_for_words(machine, API, "api.trusted_proxies")
         wait_for_words(machine, PROCESSOR, "processor.batch")
+        # The door of the new settings has a writer of its own; the other ends with what it had in hand.
+        machine.wait(lambda: not run_still(machine, writer), "the writer of before to end")
     expect_nothing_lost(machine, load)
     assert (main_pid(machine, API), main_pid(machine, PROCESSOR)) == before
+    assert len(writers(machine)) == 1
 
 
 def test_wrong_settings_are_refused_by_a_reload_and_the_old_ones_stay(machine: Machine) -> None:
@@ -308,6 +261,40 @@ def test_a_processor_whose_loop_hangs_is_started_again(machine: Machine) -> None
     assert "sitecustomize.py" in machine.journal(PROCESSOR)
     machine.run(f"rm -r /run/systemd/system/{PROCESSOR}.service.d; systemctl daemon-reload")
     machine.run(f"systemctl restart {PROCESSOR}")
+
+
+def test_a_writer_that_stands_still_has_the_door_started_again(machine: Machine) -> None:
+    """No callback fails for good: those in hand go with the door, all others wait at the socket."""
+    drop_in = f"/run/systemd/system/{API}.service.d"
+    machine.run(f"mkdir -p {drop_in}; printf '[Service]\nWatchdogSec=3\n' > {drop_in}/short.conf")
+    machine.run(f"systemctl daemon-reload; systemctl restart {API}")
+    door, (writer,) = main_pid(machine, API), writers(machine)
+    with under_load(machine) as load:
+        machine.run(f"kill -STOP {writer}")
+        wait_for_words(machine, API, "Watchdog timeout")
+        machine.wait(lambda: main_pid(machine, API) not in ("0", door), "the new start")
+    assert not run_still(machine, door, writer)
+    assert len(writers(machine)) == 1
+    assert len(load.failed) <= SENDERS
+    load.failed = []
+    expect_nothing_lost(machine, load)
+    machine.run(f"rm -r {drop_in}; systemctl daemon-reload; systemctl restart {API}")
+
+
+def test_a_writer_that_is_killed_is_started_again_by_its_door(machine: Machine) -> None:
+    """What it had in hand is refused, so that it is sent again; what comes meanwhile waits."""
+    door, (writer,) = main_pid(machine, API), writers(machine)
+    before = len(machine.journal(API))
+    with under_load(machine) as load:
+        machine.run(f"kill -KILL {writer}")
+        wait_for_words(machine, API, "writer.started_again")
+    assert main_pid(machine, API) == door
+    assert writers(machine) not in ([], [writer])
+    assert len(load.failed) <= SENDERS
+    assert [error for error in load.failed if not error.startswith("503 ")] == []
+    load.failed = []
+    expect_nothing_lost(machine, load)
+    assert machine.journal(API)[before:].count("writer.ended") == 1
 
 
 @pytest.mark.parametrize("unit", [API, PROCESSOR])

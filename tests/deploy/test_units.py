@@ -121,6 +121,17 @@ def test_the_door_may_open_as_many_files_as_its_connections_need() -> None:
     assert int(setting("signspool-api.service", "LimitNOFILE")) >= settings.api.max_connections * 2
 
 
+def test_the_door_may_have_as_many_tasks_as_workers_on_a_large_machine_need() -> None:
+    """Each has two threads of its own, those of Python's pool, and a writer; a reload brings another."""
+    tasks_of_a_worker = 2 + 32 + 2
+    assert int(setting("signspool-api.service", "TasksMax")) >= 24 * tasks_of_a_worker
+
+
+def test_one_process_of_the_door_that_runs_out_of_memory_does_not_end_the_others() -> None:
+    """Workers and writers are started again by who started them; systemd would stop all of them."""
+    assert setting("signspool-api.service", "OOMPolicy") == "continue"
+
+
 def test_what_the_processor_keeps_is_hidden_from_the_door() -> None:
     text = (DEPLOY / "systemd" / "signspool-api.service").read_text()
     hidden = " ".join(re.findall(r"^InaccessiblePaths=(.*)$", text, re.MULTILINE)).replace("-/", "/").split()
