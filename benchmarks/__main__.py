@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.figures import Figure, Reach
 
-MEASURES = ("syncs", "door", "recording", "nodes", "backlog", "latency", "large_file")
+MEASURES = ("syncs", "door", "workers", "recording", "nodes", "backlog", "latency", "large_file")
 """Modules of this package; each has `measure(*, quick: bool) -> list[Figure]`."""
 
 _SIGNS = {Reach.AT_LEAST: "≥", Reach.AT_MOST: "≤"}

@@ -102,7 +102,7 @@ def _figures(loads: Mapping[str, Sequence[wrk.Load]]) -> list[Figure]:
         rate("durable callbacks, beside json.dump without sync", _OURS, _JSON_DUMP, 3.0),
         rate("durable callbacks, beside json.dump in the thread pool", _OURS, _JSON_DUMP_POOL, 3.0),
         rate("durable callbacks, beside one INSERT through asyncpg", _OURS, _ASYNCPG, 2.0),
-        rate("two workers on one spool, beside one", _TWO_WORKERS, _OURS, 1.5),
+        rate("two workers, beside one, the load on the same cores", _TWO_WORKERS, _OURS, None),
         rate("durable callbacks, beside rename-only", _OURS, _RENAME_ONLY, None),
         ratio_figure(
             "p99 of a durable callback, beside an endpoint that keeps nothing",

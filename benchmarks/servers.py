@@ -71,6 +71,13 @@ def door(home: Path, *, workers: int = 1, durability: str = "full") -> Iterator[
 
     The spool is `home/root`.
     """
+    with door_process(home, workers=workers, durability=durability) as (url, _):
+        yield url
+
+
+@contextmanager
+def door_process(home: Path, *, workers: int = 1, durability: str = "full") -> Iterator[tuple[str, int]]:
+    """The same; yields its address and its process id."""
     port = free_port()
     config = home / "signspool.toml"
     config.write_text(
@@ -85,7 +92,7 @@ def door(home: Path, *, workers: int = 1, durability: str = "full") -> Iterator[
     command = [*base, "api", "--config", str(config), "--workers", str(workers)]
     with process(command, log) as running:
         wait_for_port(port, running, log)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", running.pid
 
 
 @contextmanager
