@@ -98,13 +98,13 @@ class OwnPostgres:
     def hanging(self) -> Iterator[None]:
         """Inside the block the server does nothing, and closes no connection."""
         stopped = self.processes()
-        for process in stopped:
-            os.kill(process, signal.SIGSTOP)
         try:
+            for process in stopped:
+                _send(process, signal.SIGSTOP)
             yield
         finally:
             for process in reversed(stopped):
-                os.kill(process, signal.SIGCONT)
+                _send(process, signal.SIGCONT)
 
     def close(self) -> None:
         self.proxy.close()
@@ -112,6 +112,12 @@ class OwnPostgres:
         self._work.dispose()
         if (self._data / "postmaster.pid").exists():
             self.stop("immediate")
+
+
+def _send(process: int, number: int) -> None:
+    # A connection's process may have ended since it was listed.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 class Proxy:
