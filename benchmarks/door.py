@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import wrk
@@ -14,6 +13,7 @@ from benchmarks.figures import Figure, Reach, ratio_figure
 from benchmarks.servers import door, peer, postgresql, scratch_folder
 
 CONNECTIONS = 32
+TURN_SECONDS = 1
 
 _OURS = "signspool"
 _RENAME_ONLY = "signspool, rename-only"
@@ -23,7 +23,7 @@ _JSON_DUMP = "FastAPI, json.dump, no sync"
 _JSON_DUMP_POOL = "FastAPI, json.dump in the thread pool, no sync"
 _ASYNCPG = "FastAPI, asyncpg INSERT"
 
-_DOORS = {_OURS: (1, "full"), _RENAME_ONLY: (1, "rename-only"), _TWO_WORKERS: (2, "full")}
+_DOORS = {_OURS: (1, "full"), _TWO_WORKERS: (2, "full"), _RENAME_ONLY: (1, "rename-only")}
 """Workers and durability of each door."""
 
 
@@ -34,22 +34,38 @@ class _Server:
     """Where a door of ours keeps its files."""
 
 
+@dataclass(slots=True)
+class _Pair:
+    """Turns of our door, each right after one of the server beside it."""
+
+    ours: list[wrk.Load] = field(default_factory=list)
+    theirs: list[wrk.Load] = field(default_factory=list)
+
+
 def measure(*, quick: bool) -> list[Figure]:
-    """Callbacks of 1 kB over 32 connections, every server in turn, several times."""
-    rounds, seconds = (1, 2.0) if quick else (7, 4.0)
-    loads: dict[str, list[wrk.Load]] = defaultdict(list)
+    """Callbacks of 1 kB over 32 connections, every other server and our door in turn, many times.
+
+    The turns are short, so that whoever else uses the disk for some seconds meets both sides of a pair.
+    """
+    rounds = 1 if quick else 15
     with scratch_folder() as home, ExitStack() as stack:
         servers = _start(stack, home)
+        pairs = {name: _Pair() for name in servers if name != _OURS}
         for server in servers.values():
-            wrk.run(server.url, home, connections=CONNECTIONS, seconds=1)
+            _turn(server, home)
         for _ in range(rounds):
-            for name, server in servers.items():
-                before = _count_kept(server)
-                os.sync()
-                load = wrk.run(server.url, home, connections=CONNECTIONS, seconds=seconds)
-                _check_kept(server, load, _count_kept(server) - before)
-                loads[name].append(load)
-    return _figures(loads)
+            for name, pair in pairs.items():
+                pair.theirs.append(_turn(servers[name], home))
+                pair.ours.append(_turn(servers[_OURS], home))
+    return _figures(pairs)
+
+
+def _turn(server: _Server, home: Path) -> wrk.Load:
+    before = _count_kept(server)
+    os.sync()
+    load = wrk.run(server.url, home, connections=CONNECTIONS, seconds=TURN_SECONDS)
+    _check_kept(server, load, _count_kept(server) - before)
+    return load
 
 
 def _start(stack: ExitStack, home: Path) -> Mapping[str, _Server]:
@@ -57,18 +73,18 @@ def _start(stack: ExitStack, home: Path) -> Mapping[str, _Server]:
     dump = stack.enter_context(peer("json_dump", home, {"BENCHMARK_FOLDER": str(home / "dump")}))
     pool = stack.enter_context(peer("json_dump_pool", home, {"BENCHMARK_FOLDER": str(home / "pool")}))
     insert = stack.enter_context(peer("asyncpg_insert", home, {"BENCHMARK_DATABASE": database}))
-    servers = {
-        _READ_BODY: _Server(stack.enter_context(peer("read_body", home)), None),
-        _JSON_DUMP: _Server(dump, None),
-        _JSON_DUMP_POOL: _Server(pool, None),
-        _ASYNCPG: _Server(insert, None),
-    }
+    servers = {_READ_BODY: _Server(stack.enter_context(peer("read_body", home)), None)}
     for number, (name, (workers, durability)) in enumerate(_DOORS.items()):
         place = home / f"door-{number}"
         place.mkdir()
         url = stack.enter_context(door(place, workers=workers, durability=durability))
         servers[name] = _Server(url, place / "root")
-    return servers
+    return {
+        **servers,
+        _JSON_DUMP: _Server(dump, None),
+        _JSON_DUMP_POOL: _Server(pool, None),
+        _ASYNCPG: _Server(insert, None),
+    }
 
 
 # Nothing is deleted between the turns: ext4 does not use a deleted file's inode again for minutes, and looks
@@ -89,27 +105,30 @@ def _check_kept(server: _Server, load: wrk.Load, kept: int) -> None:
         raise RuntimeError(f"{load.requests} callbacks were acknowledged, and {kept} files are there")
 
 
-def _figures(loads: Mapping[str, Sequence[wrk.Load]]) -> list[Figure]:
-    rates = {name: [load.per_second for load in found] for name, found in loads.items()}
-    p99 = {name: [load.p99_ms for load in found] for name, found in loads.items()}
-    per_second = "callbacks/s"
+def _figures(pairs: Mapping[str, _Pair]) -> list[Figure]:
+    def rate(name: str, theirs: str, goal: float | None) -> Figure:
+        pair = pairs[theirs]
+        return _ratio(name, pair.ours, pair.theirs, goal)
 
-    def rate(name: str, ours: str, theirs: str, goal: float | None) -> Figure:
-        return ratio_figure(name, rates[ours], rates[theirs], unit=per_second, goal=goal)
-
+    aside, read_body = pairs[_TWO_WORKERS], pairs[_READ_BODY]
     return [
-        rate("durable callbacks, beside an endpoint that keeps nothing", _OURS, _READ_BODY, 1.0),
-        rate("durable callbacks, beside json.dump without sync", _OURS, _JSON_DUMP, 3.0),
-        rate("durable callbacks, beside json.dump in the thread pool", _OURS, _JSON_DUMP_POOL, 3.0),
-        rate("durable callbacks, beside one INSERT through asyncpg", _OURS, _ASYNCPG, 2.0),
-        rate("two workers, beside one, the load on the same cores", _TWO_WORKERS, _OURS, None),
-        rate("durable callbacks, beside rename-only", _OURS, _RENAME_ONLY, None),
+        rate("durable callbacks, beside an endpoint that keeps nothing", _READ_BODY, 1.0),
+        rate("durable callbacks, beside json.dump without sync", _JSON_DUMP, 3.0),
+        rate("durable callbacks, beside json.dump in the thread pool", _JSON_DUMP_POOL, 3.0),
+        rate("durable callbacks, beside one INSERT through asyncpg", _ASYNCPG, 2.0),
+        _ratio("two workers, beside one, the load on the same cores", aside.theirs, aside.ours, None),
+        rate("durable callbacks, beside rename-only", _RENAME_ONLY, None),
         ratio_figure(
             "p99 of a durable callback, beside an endpoint that keeps nothing",
-            p99[_OURS],
-            p99[_READ_BODY],
+            [load.p99_ms for load in read_body.ours],
+            [load.p99_ms for load in read_body.theirs],
             unit="ms",
             goal=2.0,
             reach=Reach.AT_MOST,
         ),
     ]
+
+
+def _ratio(name: str, ours: Sequence[wrk.Load], theirs: Sequence[wrk.Load], goal: float | None) -> Figure:
+    rates = ([load.per_second for load in loads] for loads in (ours, theirs))
+    return ratio_figure(name, *rates, unit="callbacks/s", goal=goal)

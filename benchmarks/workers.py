@@ -25,7 +25,7 @@ SHARE = 0.5
 
 def measure(*, quick: bool) -> list[Figure]:
     """Callbacks of 1 kB over 32 connections, one worker and two in turn."""
-    rounds, seconds = (1, 2.0) if quick else (7, 4.0)
+    rounds, seconds = (1, 2.0) if quick else (15, 2.0)
     is_held = len(os.sched_getaffinity(0)) < ENOUGH_CORES
     rates: dict[int, list[float]] = {1: [], 2: []}
     with scratch_folder() as home, ExitStack() as stack:
