@@ -166,12 +166,15 @@ class Retention:
     def _drop_empty_file_folders(self) -> None:
         """Signed files go one by one, when they are delivered; the day folders they leave go here."""
         today = self._spool.clock.today()
-        for path in sorted(self._spool.files.glob("????-??-??/**/"), reverse=True):
-            day = day_of(path.relative_to(self._spool.files).parts[0])
-            if day is not None and day < today:
-                with unavailable(f"delete {path}"):
-                    if not any(path.iterdir()):
-                        path.rmdir()
+        for day_folder in self._spool.files.glob("????-??-??/"):
+            day = day_of(day_folder.name)
+            # Today's come and go at this moment; an older one may be taken away by another hand, too.
+            if day is None or day >= today:
+                continue
+            for path, _, _ in os.walk(day_folder, topdown=False):
+                with unavailable(f"delete {path}"), suppress(FileNotFoundError):
+                    if not any(Path(path).iterdir()):
+                        Path(path).rmdir()
 
 
 def _drop_folder(path: Path, stop: threading.Event) -> bool:

@@ -34,7 +34,7 @@ def _command_line(pid: int) -> bytes:
     """What a process was started with; nothing when it is gone already."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return b""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -67,6 +68,29 @@ def test_empty_folders_of_delivered_files_go_and_full_ones_stay(tmp_path: Path) 
     assert not empty.parent.exists()
     assert (full / "contract.pdf").exists()
     assert todays.exists()
+
+
+def test_folders_of_files_that_somebody_else_takes_away_meanwhile_are_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Today's come and go while files are fetched and delivered, and are not looked into."""
+    time = FakeTime()
+    spool = make_spool(tmp_path, time, [])
+    old = spool.files / "2020-01-01"
+    todays = spool.files / time.clock().today().isoformat()
+    for folder in (old / "one", old / "two", todays / "one"):
+        folder.mkdir(parents=True)
+    list_folder = os.scandir
+
+    def list_too_late(path: str | Path | int = ".") -> object:
+        if not isinstance(path, int) and Path(path).name in ("one", "two"):
+            shutil.rmtree(path)
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", list_too_late)
+    Retention(spool, {}).drop(threading.Event())
+    assert not old.exists()
+    assert (todays / "one").exists()
 
 
 def test_it_looks_once_a_day(tmp_path: Path) -> None:
