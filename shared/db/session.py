@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from shared.db import sqlite
 from shared.db.patience import Patience
 from shared.db.trouble import in_words, is_unavailable
 from shared.errors import DatabaseUnavailableError, SchemaError
@@ -26,7 +25,6 @@ _UPGRADE_LOCK = 0x7369676E73706F6C
 """The number of PostgreSQL's lock for it: `signspol`, which nobody else is likely to choose."""
 # Shorter than any grace time, so that a daemon which waits for another's lock still ends in time.
 _BUSY_TIMEOUT_SECONDS = 5.0
-_READING_OPTION = "signspool_reading"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -51,8 +49,18 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._patience = Patience(silence_seconds)
         self._on_transaction = on_transaction
-        self._file = _SameFile(self.url) if self.is_sqlite and is_ours else None
-        self.engine = _engine(self.url, busy_timeout_seconds, is_ours, self._patience)
+        self._file = sqlite.SameFile(self.url) if self.is_sqlite and is_ours else None
+        self.engine = self._make_engine(busy_timeout_seconds, is_ours)
+
+    def _make_engine(self, busy_timeout_seconds: float, is_ours: bool) -> Engine:
+        if self.is_sqlite:
+            return sqlite.make_engine(self.url, busy_timeout_seconds, self._file)
+        if self.url.get_backend_name() == "postgresql":
+            # Only here, since it takes long to load and SQLite needs none of it.
+            from shared.db.postgresql import make_engine  # noqa: PLC0415
+
+            return make_engine(self.url, self._patience, is_ours=is_ours)
+        return create_engine(self.url, pool_pre_ping=True)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -76,7 +84,7 @@ class Database:
             DatabaseUnavailableError: the database is away or locked.
         """
         with self._unavailable("read"), self.engine.connect() as connection:
-            yield connection.execution_options(**{_READING_OPTION: True}, postgresql_readonly=True)
+            yield connection.execution_options(**{sqlite.READING_OPTION: True}, postgresql_readonly=True)
 
     @contextmanager
     def _unavailable(self, mode: str) -> Iterator[None]:
@@ -157,80 +165,3 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-
-class _SameFile:
-    """The file of an SQLite database, known by device and inode from the first time it is seen.
-
-    An open connection goes on writing into a file that was deleted, and a new one makes an empty file in its
-    place; both lose everything without a word.
-    """
-
-    def __init__(self, url: URL) -> None:
-        database = url.database or ""
-        in_memory = database in ("", ":memory:") or database.startswith("file:")
-        self._path = None if in_memory else Path(database).absolute()
-        self._identity: tuple[int, int] | None = None
-
-    def check(self) -> None:
-        """Return while the file is the one that it was.
-
-        Raises:
-            DatabaseUnavailableError: it is gone, or another lies in its place.
-        """
-        if self._path is None:
-            return
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            if self._identity is None:
-                return
-            raise DatabaseUnavailableError(
-                f"the database file {self._path} was taken away: put it back"
-            ) from None
-        except OSError as error:
-            raise DatabaseUnavailableError(
-                f"the database file {self._path} cannot be looked at: {error.strerror}"
-            ) from error
-        if self._identity is None:
-            self._identity = (found.st_dev, found.st_ino)
-        elif self._identity != (found.st_dev, found.st_ino):
-            raise DatabaseUnavailableError(
-                f"another file lies in the place of the database {self._path}: "
-                "put the one back that was there, or start again to go on with this one"
-            )
-
-
-def _engine(url: URL, busy_timeout_seconds: float, is_ours: bool, patience: Patience) -> Engine:
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        # Only here, since it takes long to load and SQLite needs none of it.
-        from shared.db.postgresql import make_engine  # noqa: PLC0415
-
-        return make_engine(url, patience, is_ours=is_ours)
-    if backend != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_seconds})
-    event.listen(engine, "connect", _prepare_our_sqlite if is_ours else _leave_begin_to_us)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _leave_begin_to_us(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-    # The driver opens no transaction by itself; `_begin_immediate` does.
-    connection.isolation_level = None
-
-
-def _prepare_our_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-    _leave_begin_to_us(connection, record)
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # Two transactions that read first and then both want to write would end in SQLITE_BUSY at once, whatever
-    # the busy timeout; taking the write lock at the beginning makes the second one wait instead.
-    reading = connection.get_execution_options().get(_READING_OPTION, False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

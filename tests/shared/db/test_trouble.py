@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, insert, select, text
@@ -75,6 +78,52 @@ def test_a_file_in_place_of_the_database_is_not_written_to(
     assert (tmp_path / "signspool.db").read_bytes() == migrated_file.read_bytes()
 
 
+@contextmanager
+def right_before_it_connects(database: Database, deed: Callable[[], object]) -> Iterator[None]:
+    """Another hand does something after the file was looked at, and before it is opened anew."""
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        deed()
+        made: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+        return made
+
+    database.engine.dispose()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database.engine.dialect, "connect", connect)
+        yield
+
+
+def test_a_file_that_goes_between_the_look_and_the_opening_is_not_made_anew(
+    file_database: Database, tmp_path: Path
+) -> None:
+    """SQLite would even play into it what lies in the log of the one that is gone."""
+    add(file_database, "before")
+    file = tmp_path / "signspool.db"
+    with (
+        right_before_it_connects(file_database, lambda: file.rename(tmp_path / "aside.db")),
+        pytest.raises(DatabaseUnavailableError),
+    ):
+        add(file_database, "meanwhile")
+    assert not file.exists()
+    (tmp_path / "aside.db").rename(file)
+    add(file_database, "after")
+    assert keys(file_database) == ["after", "before"]
+
+
+def test_a_file_that_is_replaced_between_the_look_and_the_opening_is_not_touched(
+    file_database: Database, tmp_path: Path, migrated_file: Path
+) -> None:
+    add(file_database, "before")
+    file = tmp_path / "signspool.db"
+    other = shutil.copyfile(migrated_file, tmp_path / "restored.db")
+    with (
+        right_before_it_connects(file_database, lambda: other.rename(file)),
+        pytest.raises(DatabaseUnavailableError, match="another file lies in the place"),
+    ):
+        keys(file_database)
+    assert (tmp_path / "signspool.db").read_bytes() == migrated_file.read_bytes()
+
+
 def test_a_commit_into_a_file_that_was_deleted_meanwhile_is_not_taken_for_done(
     file_database: Database, tmp_path: Path
 ) -> None:
@@ -101,6 +150,14 @@ def test_the_file_of_another_owner_may_be_replaced(tmp_path: Path, migrated_file
     shutil.copyfile(migrated_file, file)
     with database.transaction() as connection:
         assert connection.scalar(select(Document.key)) == "1"
+    database.close()
+
+
+def test_the_file_of_another_owner_is_never_made(tmp_path: Path) -> None:
+    database = Database(URL.create("sqlite", database=str(tmp_path / "theirs.db")), is_ours=False)
+    with pytest.raises(DatabaseUnavailableError):
+        keys(database)
+    assert list(tmp_path.iterdir()) == []
     database.close()
 
 
