@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := signspool callback_api processor shared simulator benchmarks tests
 TEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo install install-test install-bench test test-deploy check bench format man lock clean
+.PHONY: help demo install install-test install-bench test test-failed test-deploy check bench format man lock clean
 
 help:
 	@echo "make demo    simulated providers and DMS: callbacks in, signed files delivered (about 15 seconds)"
@@ -37,6 +37,13 @@ $(VENV)/.installed-test: requirements-test.lock $(VENV)/.installed
 
 test: install-test
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# Once more what failed last, by whole files, since tests of one file may build on one another.
+test-failed: install-test
+	failed=$$($(BIN)/python -c "import json, pathlib; \
+		failed = json.loads(pathlib.Path('.pytest_cache/v/cache/lastfailed').read_text()); \
+		print(*sorted({name.partition('::')[0] for name in failed}))") && \
+	test -n "$$failed" && $(BIN)/python -m pytest $$failed
 
 # Says what it skips, and why, where there is no root, no systemd-nspawn or no network. What it fetches is kept outside
 # of the repository, so that it is fetched once.

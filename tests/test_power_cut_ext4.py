@@ -27,7 +27,7 @@ from shared.record import parse_record
 from shared.spool import Folder, Spool
 from tests.installation import SECRET
 from tests.nursery import Nursery, Process
-from tests.processes import writer_of
+from tests.processes import is_running, writer_of
 from tests.tracedoor import make_config, until_ready, work_off
 from tests.waiting import wait_until
 
@@ -48,7 +48,8 @@ def mounted(image: Path, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # Whoever still uses it does not keep it mounted after a test that failed.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture
@@ -121,6 +122,7 @@ def cuts(nursery: Nursery, home: Path, image: Path, *, durability: str) -> list[
         process = nursery.start(["api", "--config", str(config)], home / "api.log")
         try:
             until_ready(url)
+            writer = writer_of(process.pid)
             with Senders(url) as senders:
                 for number in range(CUTS):
                     senders.wait_for(len(senders.acknowledged) + 1 + 7 * number)
@@ -129,6 +131,7 @@ def cuts(nursery: Nursery, home: Path, image: Path, *, durability: str) -> list[
                     found.append((home / f"{number}.img", acknowledged))
         finally:
             process.kill()
+        wait_until(lambda: not is_running(writer), "the writer to end after its door")
     return found
 
 
@@ -152,10 +155,13 @@ def test_every_acknowledged_callback_is_on_the_disk_whenever_the_power_goes(
 def test_a_careless_door_loses_callbacks_on_this_disk_too(
     nursery: Nursery, tmp_path: Path, image: Path
 ) -> None:
-    """Otherwise the copies would hold more than a disk does."""
+    """Otherwise the copies would hold more than a disk does. All are lost, unless somebody else has every
+    file system of the machine written out meanwhile."""
     with ExitStack() as disks:
+        lost = set()
         for copy, acknowledged in cuts(nursery, tmp_path, image, durability="rename-only"):
             home = disks.enter_context(mounted(copy, copy.with_suffix("")))
-            whole = [path for path in (home / "root" / "spool").rglob("*.json") if path.stat().st_size]
-            assert acknowledged
-            assert whole == []
+            files = (home / "root" / "spool").rglob("*.json")
+            whole = {path.stem.rpartition("_")[2] for path in files if path.stat().st_size}
+            lost |= acknowledged - whole
+        assert lost
