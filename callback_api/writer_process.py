@@ -16,7 +16,7 @@ from time import perf_counter
 
 from callback_api.orders import Order, OrderReader, packed_answer
 from shared.clock import Clock
-from shared.commit import GroupCommit, NewFile, remove_leftovers
+from shared.commit import GroupCommit, remove_leftovers
 from shared.spool import Spool
 
 MAX_ARRIVED_BYTES = 8 * 1024 * 1024
@@ -35,17 +35,10 @@ def serve(root: Path, door: socket.socket) -> None:
         while orders := _take(door, reader):
             files = [file for order in orders for file in order.files]
             began = perf_counter()
-            _bring_to_disk(commit, files)
+            commit.commit(files)
             # A door that died hears nothing, and what it ordered is safe all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 door.sendall(packed_answer(orders, perf_counter() - began))
-
-
-def _bring_to_disk(commit: GroupCommit, files: list[NewFile]) -> None:
-    try:
-        commit.commit(files)
-    except Exception as error:  # noqa: BLE001  (whoever waits must hear of it, and the process live on)
-        commit.give_up(files, error)
 
 
 def _take(door: socket.socket, reader: OrderReader) -> list[Order]:

@@ -78,7 +78,8 @@ class GroupCommit:
     def commit(self, files: Sequence[NewFile]) -> None:
         """Bring the files to disk; what failed carries its error and has left nothing behind.
 
-        All files of one day folder fail when a sync fails, since nobody can tell which of them it was.
+        All files of one day folder fail when a sync fails, since nobody can tell which of them it was; and
+        when an error comes that nobody foresaw. No error gets out, so that whoever waits hears of it.
         """
         by_folder: dict[tuple[Folder, str], list[NewFile]] = {}
         for file in files:
@@ -87,13 +88,13 @@ class GroupCommit:
             try:
                 durable = any(file.durable for file in group)
                 self._commit_to(self._day_folder(folder, day, durable=durable), group)
-            except (SpoolUnavailableError, OSError) as error:
-                self.give_up(group, error)
+            except Exception as error:  # noqa: BLE001  (the writer lives on)
+                self._give_up(group, error)
                 # The next group begins with folders opened anew: after a remount the old ones may lead
                 # to another place than their paths.
                 self.close()
 
-    def give_up(self, files: Sequence[NewFile], error: Exception) -> None:
+    def _give_up(self, files: Sequence[NewFile], error: Exception) -> None:
         """Mark files as failed, and remove what lies of them under `.tmp/`."""
         failure = _not_stored(error)
         for file in files:
@@ -104,9 +105,8 @@ class GroupCommit:
 
     def close(self) -> None:
         """Let go of every folder; the next group opens them again."""
-        for folder in self._folders.values():
-            os.close(folder.descriptor)
-        self._folders.clear()
+        for folder, day in list(self._folders):
+            self._forget(folder, day)
         self._leave_home()
 
     def _commit_to(self, target: _DayFolder, group: Sequence[NewFile]) -> None:
@@ -118,7 +118,7 @@ class GroupCommit:
             try:
                 _write(home, file, sync=file.durable and each_syncs)
             except SpoolUnavailableError as error:
-                self.give_up([file], error)
+                self._give_up([file], error)
         written = [file for file in group if file.error is None]
         if shared_sync:
             sync_file_system(target.descriptor)
@@ -135,7 +135,7 @@ class GroupCommit:
                 placed.append(name)
             if any(file.durable for file in files):
                 os.fsync(target.descriptor)
-        except OSError:
+        except Exception:
             for name in placed:
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=target.descriptor)
@@ -170,7 +170,7 @@ class GroupCommit:
             self._forget(folder, day)
 
     def _forget(self, folder: Folder, day: str) -> None:
-        os.close(self._folders.pop((folder, day)).descriptor)
+        _close(self._folders.pop((folder, day)).descriptor)
 
     def _enter_home(self) -> int:
         """The writer's own folder under `.tmp/`, locked for as long as the process lives."""
@@ -185,7 +185,7 @@ class GroupCommit:
 
     def _leave_home(self) -> None:
         if self._home_descriptor >= 0:
-            os.close(self._home_descriptor)
+            _close(self._home_descriptor)
             self._home_descriptor = -1
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -217,11 +217,18 @@ def _write(home: int, file: NewFile, *, sync: bool) -> None:
         os.close(descriptor)
 
 
+def _close(folder: int) -> None:
+    # What closing a folder may complain of is no news: its syncs have told already.
+    with contextlib.suppress(OSError):
+        os.close(folder)
+
+
 def _not_stored(error: Exception) -> SpoolUnavailableError:
     if isinstance(error, SpoolUnavailableError):
         return error
-    reason = (isinstance(error, OSError) and error.strerror) or error
-    return SpoolUnavailableError(f"cannot store the callback: {reason}")
+    if isinstance(error, OSError):
+        return SpoolUnavailableError(f"cannot store the callback: {error.strerror or error}")
+    return SpoolUnavailableError(f"cannot store the callback: unexpected {type(error).__name__}: {error}")
 
 
 def remove_leftovers(temporary: Path) -> None:

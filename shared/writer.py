@@ -80,10 +80,7 @@ class SpoolWriter:
     def _run(self) -> None:
         while orders := self._take():
             files = [file for handed_over, _ in orders for file in handed_over]
-            try:
-                self._commit.commit(files)
-            except Exception as error:  # noqa: BLE001  (whoever waits must hear of it, and the thread live on)
-                self._commit.give_up(files, error)
+            self._commit.commit(files)
             for handed_over, tell in orders:
                 tell(handed_over)
 
