@@ -16,10 +16,9 @@ def alone(lock: Path) -> Iterator[bool]:
     """Whether nobody else holds a lock file at the moment; it is held inside the block.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        SpoolUnavailableError: the file cannot be opened.
+        SpoolUnavailableError: the file cannot be opened, as in a folder that is gone.
     """
-    with unavailable(f"open {lock.name}"):
+    with unavailable(f"open {lock.name}", gone_too=True):
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         try:

@@ -54,7 +54,7 @@ class Chain:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._lists = DayLists(spool)
-        self._expired: frozenset[str] = frozenset()
+        self._expired: set[str] = set()
 
     def verify(self, *, since: str | None = None, files: bool = True) -> Verified:
         """Go through the lists from a day on, or all; without `files` only whether each names the one before.
@@ -63,7 +63,7 @@ class Chain:
             SpoolUnavailableError: a list or a folder cannot be read.
         """
         days = [day for day in self._lists.days() if since is None or day >= since]
-        self._expired = frozenset(self._lists.expired())
+        self._expired = set(self._lists.expired())
         found = Verified(lists=len(days), begins_on=min(days, default=None), ends_on=max(days, default=None))
         on_disk = Counter[str]()
         before: str | None = None
@@ -143,7 +143,7 @@ class Chain:
 
     def _explained(self, line: Line) -> str:
         """Where a listed file went that is not there."""
-        if line.day in self._expired or line.path.endswith(EXPIRED_SUFFIX):
+        if line.path.endswith(EXPIRED_SUFFIX) or self._is_expired(line.day):
             return "expired"
         if self._erased(line):
             return "erased"
@@ -152,6 +152,12 @@ class Chain:
             return "elsewhere"
         # Perhaps it came back while it was looked for.
         return "sound" if _is_same(self._lists.root / line.path, line.sha256) else "missing"
+
+    def _is_expired(self, day: str) -> bool:
+        """Whether retention has deleted a day, be it since this began: it notes that before it begins."""
+        if day not in self._expired and (self._lists.root / f"{day}{EXPIRED_SUFFIX}").exists():
+            self._expired.add(day)
+        return day in self._expired
 
     def _erased(self, line: Line) -> bool:
         note = self._lists.root / (line.path.removesuffix(".json") + ERASED_SUFFIX)

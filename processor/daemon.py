@@ -30,7 +30,7 @@ from processor.settle import Settler
 from processor.watch import watch
 from shared import hangup
 from shared.db.session import Database
-from shared.errors import SchemaError, SettingsError, UnavailableError
+from shared.errors import SchemaError, SettingsError, SpoolUnavailableError, UnavailableError
 from shared.notify import Notifier
 from shared.spool import Spool
 from shared.writer import SpoolWriter
@@ -74,8 +74,9 @@ class Daemon:
     SettingsError."""
     _reload_asked: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _threads: int = field(default=0, init=False)
+    _told_of_standby: bool = field(default=False, init=False)
     _grace_ends_at: float = field(default=0.0, init=False)
-    """On the loop's clock, once told to stop."""
+    """On the loop's clock; 0 until told to stop."""
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; then end what is in hand, within the grace time.
@@ -190,23 +191,31 @@ class Daemon:
     @asynccontextmanager
     async def _alone(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Wait, as a hot standby, until no other processor works on this spool."""
-        told = False
         while not stop.is_set():
-            with alone(self.spool.root / LOCK) as is_ours:
-                if is_ours:
-                    self.metrics.stands_by(False)
-                    yield
-                    return
-            self.metrics.stands_by(True)
-            if not told:
-                log.info("processor.standby", reason="another processor works on this spool")
-                self.notifier.status("standing by: another processor works on this spool")
-                # Standing by is what it is there for until the other one ends.
-                self.notifier.ready()
-                told = True
+            with contextlib.ExitStack() as held:
+                try:
+                    is_ours = held.enter_context(alone(self.spool.root / LOCK))
+                except SpoolUnavailableError as error:
+                    self.means.missed("start", error)
+                    self.notifier.status(f"not ready: {error}")
+                else:
+                    self.means.found("start")
+                    self.metrics.stands_by(not is_ours)
+                    if is_ours:
+                        yield
+                        return
+                    self._tell_of_standby()
             self.notifier.alive()
             await _sleep(stop, _STANDBY_LOOK_SECONDS)
         yield
+
+    def _tell_of_standby(self) -> None:
+        self.notifier.status("standing by: another processor works on this spool")
+        if not self._told_of_standby:
+            self._told_of_standby = True
+            log.info("processor.standby", reason="another processor works on this spool")
+            # Standing by is what it is there for until the other one ends.
+            self.notifier.ready()
 
     async def _work(self, stop: asyncio.Event, stopping: threading.Event) -> None:
         if not await self._until_prepared(stop):
@@ -218,15 +227,24 @@ class Daemon:
         self.pipeline.on_batch = self.notifier.alive
         log.info("processor.started", spool=str(self.spool.root), lanes=self._lane_names)
         self.notifier.ready()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
-            for part in self._busy_parts:
-                group.create_task(part.run(stop))
-            group.create_task(self._sweep_again_and_again(stop))
-            group.create_task(self._keep_house_again_and_again(stop, stopping))
-            group.create_task(self._reload_when_asked(stop, group))
-            await self._look_again_and_again(look, stop, stopping)
-        left_seconds = max(0.0, self._grace_ends_at - loop.time())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(watch(self.spool, self.pipeline.arrivals, look.set, stop))
+                for part in self._busy_parts:
+                    group.create_task(part.run(stop))
+                group.create_task(self._sweep_again_and_again(stop))
+                group.create_task(self._keep_house_again_and_again(stop, stopping))
+                group.create_task(self._reload_when_asked(stop, group))
+                await self._look_again_and_again(look, stop, stopping)
+        finally:
+            # When one of them failed, too: what is cut off in the middle of a request may have to be held.
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Let what is in hand with others end, within the grace time."""
+        left_seconds = self.grace_seconds
+        if self._grace_ends_at:
+            left_seconds = max(0.0, self._grace_ends_at - asyncio.get_running_loop().time())
         async with asyncio.timeout(left_seconds + 5):
             await asyncio.gather(*(part.drain(left_seconds) for part in self._busy_parts))
 

@@ -108,7 +108,7 @@ class DayLists:
         Raises:
             SpoolUnavailableError: it cannot be read.
         """
-        with unavailable(f"read {self.path(day)}"), self.path(day).open("rb") as file:
+        with unavailable(f"read {self.path(day)}", gone_too=True), self.path(day).open("rb") as file:
             yield from (line for line in file if not line.startswith(b"#"))
 
     def expired(self) -> list[str]:
@@ -116,7 +116,7 @@ class DayLists:
         return sorted(name.removesuffix(EXPIRED_SUFFIX) for name in self._right_in_done(EXPIRED_SUFFIX))
 
     def _right_in_done(self, suffix: str) -> list[str]:
-        with unavailable(f"list {Folder.DONE}/"), os.scandir(self.root) as found:
+        with unavailable(f"list {Folder.DONE}/", gone_too=True), os.scandir(self.root) as found:
             return [
                 item.name
                 for item in found
@@ -176,7 +176,7 @@ class DayLists:
 
     def _listed_at(self, day: str) -> datetime:
         """When a list was made; the beginning of time when it does not say so."""
-        with unavailable(f"read {self.path(day)}"), self.path(day).open("rb") as file:
+        with unavailable(f"read {self.path(day)}", gone_too=True), self.path(day).open("rb") as file:
             found = _LISTED_AT.match(file.readline(200).decode("utf-8", "replace"))
         try:
             return datetime.fromisoformat(found[1]) if found else _EVER
@@ -195,7 +195,7 @@ class DayLists:
         # Taken before anything is looked at: what comes meanwhile counts as come afterwards.
         listed_at = self._spool.clock.local().isoformat(timespec="seconds")
         temporary, count = self.root / _TEMPORARY, 0
-        with unavailable(f"write the list of {day}"):
+        with unavailable(f"write the list of {day}", gone_too=True):
             temporary.unlink(missing_ok=True)
             with temporary.open("xb") as file:
                 file.write(f"# signspool: {Folder.DONE}/ after {day}, listed {listed_at}\n".encode())

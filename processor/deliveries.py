@@ -100,5 +100,5 @@ def bring_back(spool: Spool, entries: Collection[Entry]) -> int:
     return sum(
         spool.move(entry, Folder.QUARANTINE, Folder.DEFERRED) is not None
         for entry in entries
-        if spool.path(Folder.QUARANTINE, entry).exists()
+        if spool.has(Folder.QUARANTINE, entry)
     )

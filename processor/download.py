@@ -31,6 +31,7 @@ from shared.providers._base import (
     Request,
     SignedFile,
 )
+from shared.spool import unavailable
 
 __all__ = ["StoredFile", "fetch_files", "remove_leftovers"]
 
@@ -264,14 +265,15 @@ def _check(signed: SignedFile, path: Path) -> str:
     # People send out for signature whatever they like; it is what comes back signed that has a known form.
     any_kind = signed.kind is FileKind.ORIGINAL
     try:
-        return check_file(
-            path,
-            file.head,
-            file.media_type,
-            file.name,
-            any_kind=any_kind,
-            signed=signed.kind is FileKind.SIGNED,
-        )
+        with unavailable("check a fetched file", gone_too=True):
+            return check_file(
+                path,
+                file.head,
+                file.media_type,
+                file.name,
+                any_kind=any_kind,
+                signed=signed.kind is FileKind.SIGNED,
+            )
     except PermanentError as error:
         raise PermanentError(f"{signed.source}: {error}") from error
 

@@ -6,8 +6,9 @@ file its digest and size. Everything is done so that a repetition finishes what 
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from shared.db.models import Document, EventRow, FileRow, OutboxRow, State, Task
 from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError, UsageError
 from shared.events import EventType
+from shared.names import encode_id
 from shared.record import SpoolRecord, digest_of
 from shared.spool import Entry, Folder, Spool, sync_folder, unavailable, write_small
 
@@ -140,28 +142,21 @@ def erase_entry(spool: Spool, folder: Folder, entry: Entry, data: bytes, record:
             "trust": receipt.trust if receipt else None,
             "verdict": "done",
         }
-        with unavailable(f"write {note.name}"):
+        with unavailable(f"write {note.name}", gone_too=True):
             write_small(note, json.dumps(content, indent=2) + "\n")
             sync_folder(note.parent)
     spool.remove(entry, folder)
 
 
-def erase_files(spool: Spool, paths: Collection[str]) -> None:
-    """Delete fetched files.
-
-    Raises:
-        SpoolUnavailableError: one cannot be deleted.
-    """
-    for path in paths:
-        with unavailable(f"delete files/{path}"):
-            (spool.files / path).unlink(missing_ok=True)
-
-
-def erase_rows(database: Database, document_fk: int, *, spool_id: str, now: datetime) -> None:
-    """Empty what is personal in the rows of a document; what lies on other nodes stays known.
+def erase_rows_and_files(
+    database: Database, spool: Spool, document_fk: int, *, spool_id: str, now: datetime
+) -> None:
+    """Empty what is personal in the rows of a document, and delete its fetched files; what lies on other
+    nodes stays known.
 
     Raises:
         DatabaseUnavailableError: the database is away.
+        SpoolUnavailableError: a file cannot be deleted; its row still names it.
     """
     with database.transaction() as connection:
         if database.is_sqlite:
@@ -182,18 +177,31 @@ def erase_rows(database: Database, document_fk: int, *, spool_id: str, now: date
             .where(OutboxRow.document_fk == document_fk)
             .values(last_error="", remote_reference="")
         )
-        for file_id, where in connection.execute(
-            select(FileRow.id, FileRow.spool_id).where(FileRow.document_fk == document_fk)
-        ).all():
+        rows = connection.execute(
+            select(FileRow.id, FileRow.spool_id, FileRow.path).where(FileRow.document_fk == document_fk)
+        ).all()
+        for row in rows:
             # The source tells files of one document apart, so it stays a different one for each.
-            emptied = {"name": "", "source": f"erased {file_id}"}
+            emptied = {"name": "", "source": f"erased {row.id}"}
             connection.execute(
                 update(FileRow)
-                .where(FileRow.id == file_id)
-                .values({**emptied, "path": ""} if where == spool_id else emptied)
+                .where(FileRow.id == row.id)
+                .values({**emptied, "path": ""} if row.spool_id == spool_id else emptied)
             )
+        # Before the commit: once the rows are emptied nobody would find them.
+        paths = [row.path for row in rows if row.path and row.spool_id == spool_id]
+        _delete_files(spool, erased.provider, erased.document_id, paths)
     if database.is_sqlite:
         _empty_log(database)
+
+
+def _delete_files(spool: Spool, provider: str, document_id: str, paths: Sequence[str]) -> None:
+    """Delete the fetched files of a document: those that rows name, also what was fetched since somebody
+    looked, and those that a killed processor could not note, or not delete, any more."""
+    with unavailable("delete fetched files", gone_too=True):
+        unknown = spool.files.glob(f"????-??-??/{provider}/{glob.escape(encode_id(document_id))}_*")
+        for path in (*(spool.files / path for path in paths), *unknown):
+            path.unlink(missing_ok=True)
 
 
 def _empty_log(database: Database) -> None:

@@ -72,7 +72,7 @@ class InHand:
     def _write(self, rows: list[list[object]]) -> None:
         content = json.dumps(rows).encode()
         # Written over, since to replace a file makes some file systems write to the disk at once.
-        with unavailable("note what is in hand"):
+        with unavailable("note what is in hand", gone_too=True):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
                 if os.pwrite(descriptor, content, 0) != len(content):

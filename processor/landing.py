@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from shared.errors import PermanentError
@@ -30,7 +31,7 @@ class LandedFile:
         self.head = b""
         self._landing = landing
         self._digest = hashlib.sha256()
-        with unavailable("write a fetched file"):
+        with unavailable("write a fetched file", gone_too=True):
             # What is written is more than a buffer's worth each time.
             self._file = path.open("xb", buffering=0)
 
@@ -52,18 +53,18 @@ class LandedFile:
         if len(self.head) < _HEAD_BYTES:
             self.head = (self.head + data[:_HEAD_BYTES])[:_HEAD_BYTES]
         rest = memoryview(data)
-        with unavailable("write a fetched file"):
+        with unavailable("write a fetched file", gone_too=True):
             while rest:
                 rest = rest[self._file.write(rest) :]
 
     def close(self) -> None:
         """Write no more."""
-        with unavailable("write a fetched file"):
+        with unavailable("write a fetched file", gone_too=True):
             self._file.close()
 
     def sync(self) -> None:
         """Bring the content to disk."""
-        with unavailable("write a fetched file"), self.path.open("rb") as file:
+        with unavailable("write a fetched file", gone_too=True), self.path.open("rb") as file:
             os.fsync(file.fileno())
 
 
@@ -75,7 +76,7 @@ class Landing:
         self._folder = folder
         self._files: list[LandedFile] = []
         self._total_bytes = 0
-        with unavailable("make a folder for fetched files"):
+        with unavailable("make a folder for fetched files", gone_too=True):
             self._path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
 
     def open_file(self) -> LandedFile:
@@ -118,7 +119,7 @@ class Landing:
         for file, _ in named:
             file.sync()
         paths = []
-        with unavailable("move a fetched file to its place"):
+        with unavailable("move a fetched file to its place", gone_too=True):
             for file, name in named:
                 paths.append(file.path.rename(self._folder / name))
             sync_folder(self._folder)
@@ -128,7 +129,7 @@ class Landing:
         """Remove the temporary folder and what is still in it."""
         for file in self._files:
             file.close()
-        with unavailable("remove a folder of fetched files"):
+        with unavailable("remove a folder of fetched files"), suppress(FileNotFoundError):
             shutil.rmtree(self._path)
 
 
@@ -140,5 +141,6 @@ def remove_leftovers(folder: Path) -> int:
     left = [path for pattern in (f"{_PREFIX}*", f"*/{_PREFIX}*") for path in folder.glob(pattern)]
     with unavailable("remove what was left of a fetch"):
         for path in left:
-            shutil.rmtree(path)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
     return len(left)

@@ -154,8 +154,6 @@ class Lane(Taker):
                 self._metrics.worked(self.name, leased.task, perf_counter() - began)
             # What was done is written down however long the database takes to come back.
             spare = await self._write(leased, note)
-            if spare:
-                await asyncio.to_thread(self._worker.forget_files, spare)
         except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001  (every error is judged, none is dropped)
@@ -166,6 +164,8 @@ class Lane(Taker):
             log.info("delivery.done", **_fields(leased, self.name))
             if leased.task in (Task.FETCH, Task.DELIVER):
                 self._wake_all()
+            if spare:
+                await self._forget_files(leased, spare)
             await self._settle(leased)
             return "done"
 
@@ -319,6 +319,13 @@ class Lane(Taker):
             else:
                 self._means.found(_part(leased))
                 return written
+
+    async def _forget_files(self, leased: Leased, paths: list[str]) -> None:
+        """Delete what nobody needs any more. It is done all the same when that cannot be."""
+        try:
+            await asyncio.to_thread(self._worker.forget_files, paths)
+        except UnavailableError as error:
+            log.warning("file.not_deleted", paths=paths, reason=str(error), **_fields(leased, self.name))
 
     async def _settle(self, leased: Leased) -> None:
         try:

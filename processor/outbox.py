@@ -323,6 +323,9 @@ def is_superseded(connection: Connection, leased: Leased) -> bool:
 
 def take_delivered_file(connection: Connection, file_fk: int) -> list[str]:
     """The path of a file that every destination has, noted as deleted; empty while it has to stay."""
+    # Two destinations may end at the same moment on PostgreSQL, and neither sees the other's end before it is
+    # committed. So the second one waits here, and the look below, which begins after that, sees both.
+    connection.execute(select(FileRow.id).where(FileRow.id == file_fk).with_for_update())
     # By the document too, since that is what the index knows.
     owed = (OutboxRow.document_fk == FileRow.document_fk, OutboxRow.file_fk == FileRow.id)
     undelivered = exists().where(*owed, OutboxRow.state != State.DONE)

@@ -121,7 +121,7 @@ class Pipeline:
                 Tally(),
             )
         for entry in suspects:
-            if self.spool.path(Folder.SPOOL, entry).exists():
+            if self.spool.has(Folder.SPOOL, entry):
                 yield [entry]
             self.in_hand.put_down(entry)
 
@@ -236,11 +236,14 @@ class Pipeline:
 
     def _quarantine(self, entry: Entry, source: Folder, reason: str, tally: Tally) -> None:
         try:
-            self.spool.quarantine(entry, source, {"reason": reason})
+            moved = self.spool.quarantine(entry, source, {"reason": reason})
         except SpoolUnavailableError as error:
             self._pass_over(entry, error, tally)
             return
         self.in_hand.put_down(entry)
+        if moved is None:
+            # Somebody has taken it away meanwhile.
+            return
         log.warning("entry.quarantined", entry=entry.name, reason=reason)
         tally.quarantined += 1
         self._bad_in_a_row += 1

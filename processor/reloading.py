@@ -14,9 +14,10 @@ from processor.outbox import wake_waiting
 from processor.parts import Parts, PartsMaker, housekeeping, keeps_done, lane_settings
 from processor.poll import Poller
 from processor.silence import silence_limits
-from shared.errors import UnavailableError
+from shared.errors import SettingsError, UnavailableError
 from shared.masking import learn_more_secrets
 from shared.settings import Settings, changes, secret_values
+from shared.settings.model import NO_FILE
 
 log = structlog.get_logger()
 
@@ -56,9 +57,10 @@ class Reloading:
         """
         if self._read_settings is None:
             return []
-        settings = await asyncio.to_thread(self._read_settings)
-        learn_more_secrets(secret_values(settings))
         old = self.parts
+        settings = await asyncio.to_thread(self._read_settings)
+        _expect_source(old.settings.source, settings.source)
+        learn_more_secrets(secret_values(settings))
         self.parts = made = self._maker.parts(settings, old)
         changed = changes(old.settings, settings)
         busy_parts: list[Lane | Poller] = [*self.lanes, *self.pollers]
@@ -155,3 +157,14 @@ class Reloading:
             for poller in self.pollers:
                 if not poller.is_ended:
                     poller.keep(connection)
+
+
+def _expect_source(before: str, now: str) -> None:
+    """Return unless the settings file is gone, as for the moment in which somebody replaces it: without one
+    that was named, another or none would count, and what arrives would be of no provider that is known.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if before not in (NO_FILE, now):
+        raise SettingsError(f"{before} is gone: put it back, or restart the processor to go on with {now}")

@@ -97,12 +97,11 @@ class Retention:
         troubles: list[SpoolUnavailableError] = []
         for folder, name in self.over():
             try:
-                if not self._drop_day(folder, name, stop):
-                    return dropped
+                dropped += self._drop_day(folder, name, stop)
             except SpoolUnavailableError as error:
                 troubles.append(error)
-            else:
-                dropped += 1
+            if stop.is_set():
+                return dropped
         for path in (*self._reasons(), *self._old_lists()):
             try:
                 with unavailable(f"delete {path}"):
@@ -119,12 +118,21 @@ class Retention:
         return dropped
 
     def _drop_day(self, folder: Folder, name: str, stop: threading.Event) -> bool:
-        """Delete one day; False when told to stop before its end."""
-        if folder is Folder.DONE:
-            self._note_expired(name)
+        """Delete one day; False when told to stop before its end, or when somebody has taken it away."""
+        path = self._spool.folder(folder) / name
         with unavailable(f"delete {folder}/{name}"):
-            if not _drop_folder(self._spool.folder(folder) / name, stop):
+            try:
+                found = os.scandir(path)
+            except FileNotFoundError:
                 return False
+            with found:
+                if folder is Folder.DONE:
+                    self._note_expired(name)
+                if not _drop_all(found, stop):
+                    return False
+            with suppress(FileNotFoundError):
+                # A day that somebody moved to another disk left a link behind.
+                path.unlink() if path.is_symlink() else path.rmdir()
         log.info("retention.dropped", folder=str(folder), day=name)
         return True
 
@@ -133,7 +141,7 @@ class Retention:
         note = self._spool.folder(Folder.DONE) / f"{day}{EXPIRED_SUFFIX}"
         if not note.exists():
             content = {"day": day, "expiredAt": self._spool.clock.local().isoformat(timespec="seconds")}
-            with unavailable(f"write {note.name}"):
+            with unavailable(f"write {note.name}", gone_too=True):
                 write_small(note, json.dumps(content) + "\n")
 
     def _reasons(self) -> Iterator[str]:
@@ -177,19 +185,17 @@ class Retention:
                         Path(path).rmdir()
 
 
-def _drop_folder(path: Path, stop: threading.Event) -> bool:
-    """Delete a folder and what lies in it, file by file, since there may be millions; False when told to stop
-    before the end."""
-    with os.scandir(path) as found:
-        for item in found:
-            if stop.is_set():
-                return False
+def _drop_all(found: Iterator[os.DirEntry[str]], stop: threading.Event) -> bool:
+    """Delete what lies in a folder, file by file, since there may be millions; False when told to stop before
+    the end."""
+    for item in found:
+        if stop.is_set():
+            return False
+        with suppress(FileNotFoundError):
             if item.is_dir(follow_symlinks=False):
                 shutil.rmtree(item.path)
             else:
-                Path(item.path).unlink(missing_ok=True)
-    # A day that somebody moved to another disk left a link behind.
-    path.unlink() if path.is_symlink() else path.rmdir()
+                Path(item.path).unlink()
     return True
 
 

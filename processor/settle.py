@@ -12,6 +12,7 @@ from sqlalchemy import Connection, exists, func, select
 from processor.recording import mark_settled
 from shared.db.models import EventRow, OutboxRow, State
 from shared.db.session import Database
+from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 
 log = structlog.get_logger()
@@ -83,10 +84,17 @@ class Settler:
 
     def _settle(self, receipt_ids: Collection[str]) -> int:
         moved = 0
+        trouble: SpoolUnavailableError | None = None
         for receipt_id in receipt_ids:
-            # The sweep and the lanes may come upon the same entry at the same time.
-            with self._moving:
-                moved += self._settle_one(receipt_id)
+            try:
+                # The sweep and the lanes may come upon the same entry at the same time.
+                with self._moving:
+                    moved += self._settle_one(receipt_id)
+            except SpoolUnavailableError as error:
+                # It may be about this one file, or its day; the others are not to wait for that.
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
         return moved
 
     def _settle_one(self, receipt_id: str) -> int:
@@ -96,7 +104,7 @@ class Settler:
         if entry is None or (states and not needs_person(states)):
             return 0
         # Recorded just now and not yet moved out of spool/: the next scan will see it.
-        if self._spool.path(Folder.SPOOL, entry).exists():
+        if self._spool.has(Folder.SPOOL, entry):
             return 0
         folder = self._folder_of(entry)
         if needs_person(states):
@@ -127,7 +135,7 @@ class Settler:
         to be owed later.
         """
         for folder in (Folder.DEFERRED, Folder.QUARANTINE, Folder.DONE):
-            if self._spool.path(folder, entry).exists():
+            if self._spool.has(folder, entry):
                 return folder
         return None
 

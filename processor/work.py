@@ -21,7 +21,14 @@ from processor.outbox import DocumentFacts
 from processor.sender import StreamingSender
 from shared.db.models import EventRow, FileRow, Task
 from shared.db.session import Database
-from shared.errors import HeldError, NoAnswerError, TransientError, UnavailableError, WaitingError
+from shared.errors import (
+    HeldError,
+    NoAnswerError,
+    SpoolUnavailableError,
+    TransientError,
+    UnavailableError,
+    WaitingError,
+)
 from shared.names import encode_id
 from shared.providers import AnyProvider
 from shared.providers._base import DocumentView, FileKind
@@ -87,7 +94,7 @@ class Worker:
     async def _deliver(self, leased: Leased, facts: DocumentFacts) -> Note:
         destination = self._destination(leased)
         parcel = await self._in_database(lambda connection: self._parcel(connection, leased, facts))
-        if not parcel.path.is_file():
+        if not await asyncio.to_thread(self._is_fetched, parcel.path):
             await self._in_database(
                 lambda connection: outbox.fetch_again(connection, leased.document_fk, self.spool.clock.now())
             )
@@ -168,6 +175,20 @@ class Worker:
             )
         return destination
 
+    def _is_fetched(self, path: Path) -> bool:
+        """Whether a fetched file lies there.
+
+        Raises:
+            SpoolUnavailableError: the folder of all of them is gone, which none of them is to blame for.
+        """
+        if path.is_file():
+            return True
+        if not self.spool.files.is_dir():
+            raise SpoolUnavailableError(
+                "files/ is missing in the spool: put it back, or make it with signspool check --init-spool"
+            )
+        return False
+
     def _parcel(self, connection: Connection, leased: Leased, facts: DocumentFacts) -> Parcel:
         file = connection.execute(
             select(
@@ -245,7 +266,7 @@ def _subject(leased: Leased, facts: DocumentFacts) -> Subject:
 
 
 def _make_folders(*folders: Path) -> None:
-    with unavailable("make a folder for signed files"):
+    with unavailable("make a folder for signed files", gone_too=True):
         for folder in folders:
             make_folder(folder)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -35,6 +34,9 @@ MAX_ENTRY_BYTES = 256 * 1024 * 1024
 _FOLDER_MODE = 0o750
 _PIECE_BYTES = 1024 * 1024
 _LONGEST_STEM_BYTES = 200
+_MOST_RENAMES = 5
+# A file system may know no hard links; then a rename is the next best thing.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class Folder(StrEnum):
@@ -86,7 +88,8 @@ class Spool:
             marker = self.root / MARKER
             if not marker.exists():
                 content = {"spool": str(uuid.uuid4()), "made": self.clock.local().isoformat()}
-                write_small(marker, json.dumps(content) + "\n")
+                # Of two at once the second takes the id of the first, which may be at work by it already.
+                write_small(marker, json.dumps(content) + "\n", over_another=False)
             # From the root up: each folder that was made needs its own name synced into the one above.
             for folder in (self.root, self.root.parent, *(folder.parent for folder in missing)):
                 sync_folder(folder)
@@ -111,14 +114,19 @@ class Spool:
 
     def make_day_folders(self) -> None:
         """Make today's and tomorrow's folder under `spool/`, since a watcher can miss the first file of a
-        folder that is made together with it.
+        folder that is made together with it; and `spool/` itself, should somebody have moved it away.
 
         Raises:
-            SpoolUnavailableError: they cannot be made.
+            SpoolUnavailableError: they cannot be made, or the volume is not mounted.
         """
-        with unavailable("make the day folders"):
+        top = self.folder(Folder.SPOOL)
+        with unavailable("make the day folders", gone_too=True):
+            if not top.exists():
+                self.id()  # Refuses a bare mount point, where it would be made on the wrong disk.
+                make_folder(top)
+                sync_folder(self.root)
             for day in (self.clock.today(), self.clock.today() + timedelta(days=1)):
-                make_folder(self.folder(Folder.SPOOL) / day.isoformat())
+                make_folder(top / day.isoformat())
 
     # Looking
 
@@ -162,6 +170,16 @@ class Spool:
             except FileNotFoundError:
                 continue
 
+    def has(self, folder: Folder, entry: Entry) -> bool:
+        """Whether an entry lies in a folder.
+
+        Raises:
+            SpoolUnavailableError: that cannot be seen, as in a day folder whose rights somebody changed.
+        """
+        path = self._place(folder, entry)
+        with unavailable(f"look for {path}"):
+            return _exists(path)
+
     def read(self, folder: Folder, entry: Entry) -> bytes:
         """The content of an entry.
 
@@ -194,9 +212,15 @@ class Spool:
 
     def age_seconds(self, folder: Folder, entry: Entry) -> float:
         """Seconds between now and the last change of an entry's file, which may lie in the future when it was
-        copied with its time; 0 when it is gone."""
+        copied with its time; 0 when it is gone.
+
+        Raises:
+            SpoolUnavailableError: the disk failed.
+        """
+        path = self.path(folder, entry)
         try:
-            return abs(self.clock.now().timestamp() - self.path(folder, entry).lstat().st_mtime)
+            with unavailable(f"look at {path}"):
+                return abs(self.clock.now().timestamp() - path.lstat().st_mtime)
         except FileNotFoundError:
             return 0.0
 
@@ -222,13 +246,15 @@ class Spool:
             while _exists(place := self._place(target, moved)) and not _same_file(path, place):
                 number += 1
                 moved = Entry(moved.day, f"{entry.name.removesuffix('.json')}.{number}.json")
-            if not _rename(path, place):
-                # The day folder is missing, or the entry is gone.
-                self._make_day_folder(target, moved.day)
-                if not _rename(path, place):
+            for _ in range(_MOST_RENAMES):
+                if _rename(path, place):
+                    self._forget_reason(source, entry)
+                    return moved
+                if not _exists(path):
                     return None
-        self._forget_reason(source, entry)
-        return moved
+                # The day folder is missing; one that is empty may be taken away again right after it is made.
+                self._make_day_folder(target, moved.day)
+        raise SpoolUnavailableError(f"cannot move {path}: {target}/{moved.day} goes as often as it is made")
 
     def _make_day_folder(self, folder: Folder, day: str) -> None:
         try:
@@ -239,15 +265,16 @@ class Spool:
                 f"{folder}/ is missing in the spool: make it with signspool check --init-spool"
             ) from None
 
-    def remove(self, entry: Entry, folder: Folder) -> None:
-        """Delete an entry, if it is still there.
+    def remove(self, entry: Entry, folder: Folder) -> bool:
+        """Delete an entry; False when it is gone already.
 
         Raises:
             SpoolUnavailableError: it cannot be deleted.
         """
         with unavailable(f"delete {entry.name}"):
-            _remove(self._place(folder, entry))
+            was_there = _remove(self._place(folder, entry))
         self._forget_reason(folder, entry)
+        return was_there
 
     def quarantine(self, entry: Entry, source: Folder, reason: Mapping[str, Any]) -> Entry | None:
         """Move an entry to `quarantine/` and lay `<name>.reason.json` beside it.
@@ -260,7 +287,7 @@ class Spool:
         moved = self.move(entry, source, Folder.QUARANTINE)
         if moved is not None:
             content = {"since": self.clock.local().isoformat(), "from": source, **mask_all(dict(reason))}
-            with unavailable("write the reason"):
+            with unavailable("write the reason", gone_too=True):
                 write_small(Path(self._reason_path(moved)), json.dumps(content, indent=2) + "\n")
         return moved
 
@@ -325,15 +352,20 @@ class Spool:
 
 
 class unavailable:  # noqa: N801  (it reads as a word: `with unavailable("list spool/"):`)
-    """Turns every `OSError` but `FileNotFoundError` into `SpoolUnavailableError`, saying what was tried."""
+    """Turns every `OSError` into `SpoolUnavailableError`, saying what was tried.
 
-    def __init__(self, what: str) -> None:
+    A `FileNotFoundError` is left to whoever expects that another hand took the thing away; with `gone_too`,
+    for what nobody but us takes away, it is as bad as any other.
+    """
+
+    def __init__(self, what: str, *, gone_too: bool = False) -> None:
         self._what = what
+        self._gone_too = gone_too
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and (self._gone_too or not isinstance(error, FileNotFoundError)):
             raise SpoolUnavailableError(f"cannot {self._what}: {error.strerror or error}") from error
 
 
@@ -351,14 +383,22 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_small(path: Path, text: str) -> None:
-    """Write a small file so that it is either whole or not there at all."""
+def write_small(path: Path, text: str, *, over_another: bool = True) -> None:
+    """Write a small file so that it is either whole or not there at all; one that is there already is
+    replaced, or left as it is."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path)
+    if not over_another:
+        try:
+            path.hardlink_to(temporary)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, *_NO_LINKS):
+                raise
+            over_another = error.errno in _NO_LINKS
+    temporary.rename(path) if over_another else temporary.unlink()
 
 
 def is_entry_name(name: str) -> bool:
@@ -384,9 +424,13 @@ def _rename(path: str, place: str) -> bool:
     return True
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _remove(path: str) -> bool:
+    """Delete a file; False when it is gone already."""
+    try:
         os.unlink(path)  # noqa: PTH108  (see `Spool._place`)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _read_to_end(descriptor: int, size_bytes: int) -> bytes:

@@ -120,7 +120,7 @@ class _Eraser:
         Raises:
             UsageError: an entry is not recorded yet, or something is owed or being worked on.
         """
-        from processor.erase import erase_files, erase_rows, stop_work  # noqa: PLC0415
+        from processor.erase import erase_rows_and_files, stop_work  # noqa: PLC0415
 
         if waiting := [seen.place for seen in entries if seen.folder is Folder.SPOOL]:
             raise UsageError(f"{waiting[0]} is not recorded yet: let the processor do that first")
@@ -134,9 +134,12 @@ class _Eraser:
         )
         left = self._erase_entries(entries)
         if known is not None:
-            erase_files(self._spool, known.files)
-            erase_rows(
-                self._database, known.document_fk, spool_id=self._spool_id, now=self._spool.clock.now()
+            erase_rows_and_files(
+                self._database,
+                self._spool,
+                known.document_fk,
+                spool_id=self._spool_id,
+                now=self._spool.clock.now(),
             )
         return left
 

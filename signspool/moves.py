@@ -127,15 +127,17 @@ def discard(
         [Folder(folder)] if folder else [Folder(item) for item in Discardable],
         choice_of(provider=provider, document=document, day=day, older_than=older_than, reason=reason),
     )
-    deleted = []
+    deleted, gone = [], []
     for seen in selection.entries():
-        if not dry_run:
-            looker.spool.remove(seen.entry, seen.folder)
+        if not dry_run and not looker.spool.remove(seen.entry, seen.folder):
+            complain(f"{seen.path} is gone: somebody else moved it")
+            gone.append(seen.place)
+            continue
         deleted.append(seen.place)
         if not as_json:
             say(f"{'would delete' if dry_run else 'deleted'} {seen.place}")
     if as_json:
-        print_json({"deleted": deleted, "unknown": selection.missing, "dry_run": dry_run})
+        print_json({"deleted": deleted, "gone": gone, "unknown": selection.missing, "dry_run": dry_run})
     else:
         say(f"{count_text(len(deleted), 'entry')} {'to delete' if dry_run else 'deleted'}")
     selection.complain_of_missing()

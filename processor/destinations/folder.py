@@ -10,7 +10,7 @@ import os
 import unicodedata
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -224,8 +224,9 @@ def _copy(parcel: Parcel, part: Path) -> None:
 
 
 def _discard(part: Path) -> None:
-    # Where the folder itself is not there, unlink would raise over the error that says so.
-    if part.exists():
+    # Another machine that is done with the same file may have removed it; and where the folder itself is not
+    # there, or is none, unlink would raise over the error that says so.
+    with suppress(FileNotFoundError, NotADirectoryError):
         part.unlink()
 
 

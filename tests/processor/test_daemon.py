@@ -16,9 +16,11 @@ import pytest
 import structlog
 
 from processor import documents
+from processor.access import Access
 from processor.agreed import AgreedTime
 from processor.alone import alone
 from processor.arrivals import Arrivals
+from processor.breaker import Breaker
 from processor.daemon import LOCK, Daemon
 from processor.daylists import DayLists
 from processor.history import History
@@ -28,6 +30,7 @@ from processor.metrics import ProcessorMetrics
 from processor.reading import ReadEntry, Reader
 from processor.retention import Retention
 from processor.settle import Settler
+from processor.taking import Taker, TakerSettings
 from shared.errors import DatabaseUnavailableError
 from shared.notify import Notifier
 from shared.spool import Entry, Folder, Spool
@@ -299,3 +302,51 @@ async def test_each_batch_of_a_backlog_is_a_sign_of_life(workshop: Workshop) -> 
     async with running(daemon):
         await until(lambda: len(seen) == 6)
     assert seen[0] < seen[2] < seen[4]
+
+
+class Requesting(Taker):
+    """Has one request in hand, which takes a moment longer than whoever began it."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        monotonic = workshop.clock.monotonic
+        super().__init__(
+            "requesting",
+            database=workshop.database,
+            breaker=Breaker(failures=1, pause_seconds=1, monotonic=monotonic),
+            access=Access("requesting", pause_seconds=1, monotonic=monotonic),
+            means=Means(),
+            settings=TakerSettings(1, 1.0, 60.0, 1.0, 1.0),
+        )
+        self.is_answered = False
+        self._is_left = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        self._begin(1, self._request())
+        try:
+            await stop.wait()
+        finally:
+            self._is_left.set()
+
+    async def take(self) -> int:
+        return 0
+
+    async def _request(self) -> None:
+        await self._is_left.wait()
+        await asyncio.sleep(0.1)
+        self.is_answered = True
+
+
+async def test_what_is_in_hand_ends_in_order_when_a_part_of_the_daemon_fails(workshop: Workshop) -> None:
+    """Cut off in the middle of a request it might have to be held, which is for a person to judge."""
+
+    class Failing(Retention):
+        def drop(self, stop: threading.Event) -> int:
+            raise ZeroDivisionError("nobody foresaw this")
+
+    requesting = Requesting(workshop)
+    housekeeping = make_housekeeping(workshop, Failing(workshop.spool, {}))
+    daemon = make_daemon(workshop, 0.05, housekeeping=housekeeping, lanes=[requesting])
+    with pytest.raises(ExceptionGroup) as caught:
+        await daemon.run()
+    assert caught.group_contains(ZeroDivisionError)
+    assert requesting.is_answered

@@ -17,6 +17,7 @@ from processor.daylists import DayLists, Line, parse_line
 from processor.retention import Retention
 from shared.clock import Clock
 from shared.spool import Entry, Folder, Spool
+from tests.meanwhile import right_after
 
 NO_STOP = threading.Event()
 DAY_SECONDS = 86_400.0
@@ -283,3 +284,17 @@ def test_a_day_is_noted_as_expired_before_its_first_file_goes(archive: Archive) 
     Retention(archive.spool, {Folder.DONE: DAY_SECONDS}).drop(stop)
     assert (archive.done / day / "1.json").exists()
     assert archive.lists.expired() == [day]
+
+
+def test_what_retention_deletes_while_it_is_verified_is_not_missing(archive: Archive) -> None:
+    """To verify takes long, and an alarm would be about nobody."""
+    days = [archive.calendar.day(age) for age in (4, 3, 2, 1)]
+    for day in days:
+        archive.settle(day, "1.json")
+    archive.lists.make(NO_STOP)
+    retention = Retention(archive.spool, {Folder.DONE: 2 * DAY_SECONDS})
+    looked_at = archive.done / days[0] / "1.json"
+    with right_after("open", lambda path: path == looked_at, lambda: retention.drop(NO_STOP)):
+        found = Chain(archive.spool).verify()
+    assert found.faults == []
+    assert found.files == {"sound": 3, "expired": 1}

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 
 from processor import polls
-from processor.erase import ERASED, Traces, erase_rows, stop_work, traces
+from processor.erase import ERASED, Traces, erase_rows_and_files, stop_work, traces
 from processor.history import History
 from shared.db.models import (
     Document,
@@ -124,7 +124,13 @@ def test_no_text_of_a_person_is_left_in_any_row(workshop: Workshop) -> None:
     found = handled(workshop)
     change(workshop, OutboxRow, state=State.DONE)
     before = workshop.show("155")
-    erase_rows(workshop.database, found.document_fk, spool_id=workshop.spool_id, now=workshop.clock.now())
+    erase_rows_and_files(
+        workshop.database,
+        workshop.spool,
+        found.document_fk,
+        spool_id=workshop.spool_id,
+        now=workshop.clock.now(),
+    )
     # What is of another document stays: a file beside it in its envelope, and what asking for it told.
     others = every_text(workshop).replace(f"{PERSON} 1155.pdf", "")
     assert others.count(PERSON) == 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import structlog
 from sqlalchemy import select, update
 
 from processor.settle import Settler
 from shared.db.models import EventRow, OutboxRow, State
 from shared.db.session import Database
+from shared.errors import SpoolUnavailableError
 from shared.spool import Folder
 from tests.processor.conftest import Workshop
 
@@ -56,3 +58,21 @@ def test_an_entry_that_several_come_upon_at_once_is_put_aside_once(workshop: Wor
     put_aside = [line["receipt"] for line in lines if line["event"] == "entry.quarantined"]
     assert len(put_aside) == len(set(put_aside)) == len(numbers)
     assert len([*workshop.spool.entries(Folder.QUARANTINE)]) == len(numbers)
+
+
+def test_a_file_that_cannot_be_moved_keeps_no_other_from_being_settled(workshop: Workshop) -> None:
+    """It is said, and tried again by the next scan."""
+    stuck = workshop.put({"envelopeId": 1, "action": "COMPLETED"}, day="2041-11-20")
+    free = workshop.put({"envelopeId": 2, "action": "COMPLETED"}, day="2041-11-21")
+    for _ in (stuck, free):
+        workshop.work()
+    with workshop.database.transaction() as connection:
+        connection.execute(update(OutboxRow).values(state=State.DONE))
+    in_the_way = workshop.spool.folder(Folder.DONE) / stuck.day
+    in_the_way.write_text("no folder")
+    with pytest.raises(SpoolUnavailableError, match="move"):
+        workshop.settler().scan()
+    assert [workshop.folder_of(entry) for entry in (stuck, free)] == [Folder.DEFERRED, Folder.DONE]
+    in_the_way.unlink()
+    assert workshop.settler().scan() == 1
+    assert workshop.folder_of(stuck) is Folder.DONE

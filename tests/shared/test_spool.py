@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import stat
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pytest
 from shared.clock import Clock
 from shared.errors import SpoolUnavailableError
 from shared.spool import MARKER, Entry, Folder, Spool, UnreadableError, _read_to_end, write_small
+from tests.meanwhile import right_after
 
 DAY = "2041-11-21"
 NOW = datetime(2041, 11, 21, 12, tzinfo=UTC)
@@ -240,3 +245,57 @@ def test_a_file_is_read_to_its_end_whatever_its_size_was_a_moment_ago(
     path.write_bytes(b"0123456789")
     with path.open("rb") as file:
         assert _read_to_end(file.fileno(), believed_bytes) == b"0123456789"
+
+
+def test_of_two_that_make_a_spool_at_once_both_go_by_one_id(tmp_path: Path) -> None:
+    """What is recorded under another id would count as another machine's, and never be settled."""
+    one, other = (Spool(tmp_path / "data", Clock(UTC, lambda: NOW)) for _ in range(2))
+    ids: list[str] = []
+    marker = one.root / MARKER
+    with right_after("stat", lambda path: path == marker, lambda: ids.append(other.initialise())):
+        ids.append(one.initialise())
+    assert ids == [one.id(), one.id()]
+    assert sorted(path.name for path in one.root.glob(".*")) == [MARKER, ".tmp"]
+
+
+def test_a_file_system_without_hard_links_holds_a_spool_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "link", refuse)
+    made = Spool(tmp_path / "data", Clock(UTC, lambda: NOW))
+    assert made.initialise() == made.id()
+
+
+def test_what_cannot_be_looked_for_is_unavailable_and_not_gone(spool: Spool) -> None:
+    """As in a day folder that somebody made as another user."""
+    entry = put(spool, Folder.DEFERRED, "a.json")
+    assert spool.has(Folder.DEFERRED, entry)
+    assert not spool.has(Folder.DONE, entry)
+    day = spool.folder(Folder.DEFERRED) / DAY
+    day.chmod(0o700)
+    with as_another_user(spool.root):
+        for look in (spool.has, spool.age_seconds):
+            with pytest.raises(SpoolUnavailableError, match="Permission denied"):
+                look(Folder.DEFERRED, entry)
+
+
+@contextmanager
+def as_another_user(root: Path) -> Iterator[None]:
+    """This thread has the rights of nobody on files, who may go as far as the root's folders."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    libc, nobody = ctypes.CDLL(None), 65_534
+    open_to_all = [folder for folder in (*root.parents, root, *root.iterdir()) if folder.is_dir()]
+    modes = {folder: folder.stat().st_mode for folder in open_to_all}
+    for folder, mode in modes.items():
+        folder.chmod(stat.S_IMODE(mode) | 0o005)
+    libc.setfsuid(nobody)
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
+        for folder, mode in modes.items():
+            folder.chmod(stat.S_IMODE(mode))

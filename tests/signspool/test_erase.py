@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from processor.daylists import DayLists
 from shared.clock import Clock
 from shared.spool import Entry, Folder
+from tests.meanwhile import right_before
 from tests.signspool.conftest import Place
 
 PERSON = "Joana-Marques-Pereira-8471"
@@ -199,3 +200,35 @@ def test_erasing_again_changes_nothing(place: Place) -> None:
     for _ in range(2):
         assert place.here("documents", "erase", "ssign", "155", "--yes").code == 0
     assert len(list(place.spool.folder(Folder.DONE).glob("*/*.erased"))) == 1
+
+
+def test_a_file_that_is_fetched_while_the_rest_is_erased_goes_too(place: Place) -> None:
+    """Its row is emptied, so that nobody would find it any more."""
+    handled(place)
+    late = place.spool.files / "2026-11-20" / "a" / f"{PERSON}-late.pdf"
+
+    def fetch() -> None:
+        late.write_text(PERSON)
+        execute(
+            place,
+            "INSERT INTO files (document_fk, kind, source, name, media_type, size_bytes, sha256, path,"
+            f" spool_id, fetched_at) SELECT 1, 'signed', 'late', 'late', 'x', 1, 'abcd',"
+            f" '2026-11-20/a/{late.name}', spool_id, fetched_at FROM files",
+        )
+
+    done = place.spool.folder(Folder.DONE)
+    with right_before("unlink", lambda path: path.is_relative_to(done) and path.suffix == ".json", fetch):
+        assert place.here("documents", "erase", "ssign", "155", "--yes").code == 0
+    assert not late.exists()
+    assert with_person(place.spool.root) == []
+
+
+def test_a_fetched_file_that_no_row_names_goes_too(place: Place) -> None:
+    """As one that a killed processor had fetched, or had delivered, and could not note or delete any more."""
+    handled(place)
+    folder = place.spool.files / "2026-11-20" / "ssign"
+    folder.mkdir(parents=True)
+    for name in ("155_signed_1_0123456789ab.pdf", "1556_signed_1_0123456789ab.pdf"):
+        (folder / name).write_text(PERSON)
+    assert place.here("documents", "erase", "ssign", "155", "--yes").code == 0
+    assert [path.name for path in folder.iterdir()] == ["1556_signed_1_0123456789ab.pdf"]

@@ -122,7 +122,7 @@ def test_a_callback_that_is_judged_again_is_never_lost_and_counts_once(
     ("processor.erase", "stop_work", "leave", 1),
     ("shared.spool", "Spool.remove", "enter", 1),
     ("processor.erase", "erase_entry", "leave", 1),
-    ("processor.erase", "erase_rows", "enter", 1),
+    ("processor.erase", "erase_rows_and_files", "enter", 1),
 )
 def test_an_erasing_that_dies_is_finished_by_the_next(
     make_place: MakePlace, fault: tuple[str, str, str, int]

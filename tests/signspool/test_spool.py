@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.spool import Folder
+from tests.meanwhile import right_before
 from tests.signspool.conftest import Place
 
 
@@ -138,7 +139,7 @@ def test_what_is_changed_is_chosen_as_what_is_listed(place: Place, option: str, 
     place_of_it = f"quarantine/2026-11-20/{first.name}"
     assert place.here("spool", "requeue", *chosen, "--dry-run").json["moved"] == [place_of_it]
     said = place.here("spool", "discard", *chosen, "--yes").json
-    assert said == {"deleted": [place_of_it], "unknown": [], "dry_run": False}
+    assert said == {"deleted": [place_of_it], "gone": [], "unknown": [], "dry_run": False}
     assert len(place.names(Folder.QUARANTINE)) == 1
 
 
@@ -236,3 +237,17 @@ def test_what_is_no_plain_file_does_not_stop_a_listing(place: Place) -> None:
     rows = place.here("spool", "ls", "--json").json
     problems = {row["name"]: row["reason"] for row in rows if row["document_id"] is None}
     assert problems == {"link.json": "not a plain file", "gone.json": "not a plain file"}
+
+
+def test_an_entry_that_somebody_puts_back_before_it_is_discarded_is_not_said_to_be_deleted(
+    place: Place,
+) -> None:
+    entry = place.callback("1")
+    place.spool.quarantine(entry, Folder.SPOOL, {"reason": "wrong"})
+    path = place.spool.path(Folder.QUARANTINE, entry)
+    back = place.spool.path(Folder.SPOOL, entry)
+    with right_before("unlink", lambda gone: gone == path, lambda: path.rename(back)):
+        said = place.here("spool", "discard", "1", "--yes", "--json")
+    assert (said.json["deleted"], said.json["gone"]) == ([], [f"quarantine/{entry.day}/{entry.name}"])
+    assert "somebody else moved it" in said.err
+    assert place.names(Folder.SPOOL) == [entry.name]

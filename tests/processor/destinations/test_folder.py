@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from processor.destinations.folder import FolderDestination
 from shared.clock import Clock
 from shared.errors import PermanentError, TransientError, WaitingError
 from shared.settings.destinations import FolderSettings
+from tests.meanwhile import right_before
 
 pytestmark = pytest.mark.anyio
 
@@ -386,3 +388,19 @@ def test_a_name_template_that_leaves_the_folder_is_refused(name: str) -> None:
 
 def test_a_usable_folder_gives_no_complaint(make: Make) -> None:
     assert make().why_unusable() is None
+
+
+async def test_a_copy_that_another_machine_clears_away_at_the_end_is_delivered_all_the_same(
+    root: Path, make: Make, make_parcel: Any, mark: Any
+) -> None:
+    """It had the same file to deliver, and found it in its place."""
+    parcel, parts = make_parcel(b"signed bytes"), count(1)
+
+    def clear() -> None:
+        for path in root.rglob("*.part"):
+            path.unlink()
+
+    # The first is the description's.
+    with right_before("unlink", lambda path: path.suffix == ".part" and next(parts) == 2, clear):
+        reference = await make().deliver(parcel, mark)
+    assert files_under(root) == [reference, f"{reference}.json"]

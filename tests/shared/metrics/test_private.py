@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 import structlog.testing
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -157,3 +159,24 @@ def test_after_the_block_nobody_answers() -> None:
         pass
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", tier.port)) != 0
+
+
+def test_connections_that_no_thread_can_be_had_for_leave_room_for_later_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a container may have no more threads for a while."""
+    start, scarce = threading.Thread.start, True
+
+    def start_if_there_can_be_more(thread: threading.Thread) -> None:
+        if scarce and "process_request" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_can_be_more)
+    with structlog.testing.capture_logs() as lines, serving(Tier()) as tier:
+        for _ in range(20):
+            with pytest.raises(httpx.TransportError):
+                tier.get("/healthz")
+        scarce = False
+        assert tier.get("/healthz").status_code == 200
+    assert [line["event"] for line in lines].count("metrics.failed") == 20
