@@ -180,8 +180,10 @@ def _lifespan(
             async with beating():
                 yield
         finally:
-            await guard.stop()
-            await writer.close()
+            try:
+                await guard.stop()
+            finally:
+                await writer.close()
 
     return lifespan
 

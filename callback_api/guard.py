@@ -84,8 +84,13 @@ class Guard:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._interval_seconds)
-            # Off the loop: a network file system that hangs would stop every request with it.
-            self._note(await asyncio.to_thread(self.look) or self._trouble())
+            try:
+                # Off the loop: a network file system that hangs would stop every request with it.
+                reason = await asyncio.to_thread(self.look)
+            except RuntimeError as error:
+                # There can be no more threads now.
+                reason = f"the spool cannot be looked at: {error}"
+            self._note(reason or self._trouble())
 
     def _note(self, reason: str | None) -> None:
         if reason == self.reason:

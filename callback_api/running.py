@@ -21,7 +21,7 @@ from shared import hangup
 from shared.errors import SettingsError, SpoolUnavailableError
 from shared.masking import learn_more_secrets
 from shared.notify import Notifier
-from shared.settings import Settings, changes, secret_values
+from shared.settings import Settings, changes, expect_same_file, secret_values
 
 BEAT_SECONDS = 2.0
 """Longest time between two looks whether event loop and writer go round."""
@@ -131,9 +131,10 @@ class RunningDoor:
         """Open a door with the settings as they are now, then let the old one finish what it has in hand.
 
         Raises:
-            SettingsError: they are wrong, or nothing could be stored with them although it can be now.
+            SettingsError: they are wrong or gone, or nothing could be stored with them though it can be now.
         """
         settings = await asyncio.to_thread(self._read_settings)
+        expect_same_file(self._settings, settings)
         learn_more_secrets(secret_values(settings))
         opened = _Opened(create_app(settings, counts=self._counts))
         await opened.open()

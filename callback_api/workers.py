@@ -18,7 +18,7 @@ from shared.clock import Clock
 from shared.errors import SettingsError
 from shared.masking import learn_more_secrets
 from shared.notify import Notifier
-from shared.settings import Settings, build_providers, secret_values
+from shared.settings import Settings, build_providers, expect_same_file, secret_values
 from shared.spool import Spool
 
 _ANSWER_SECONDS = 1.0
@@ -75,11 +75,14 @@ class Workers(Multiprocess):
         self._notifier.reloading()
         try:
             settings = self._read_settings()
+            expect_same_file(self._settings, settings)
             learn_more_secrets(secret_values(settings))
             check_providers(build_providers(settings))
             self._expect_storage(settings)
         except SettingsError as error:
             _log.error("settings.refused", reason=str(error), in_effect="the old ones")
+        except Exception:  # noqa: BLE001  (whatever it is, the workers go on as they were)
+            _log.exception("settings.refused", in_effect="the old ones")
         else:
             self._settings = settings
             self._on_reload(settings)

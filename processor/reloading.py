@@ -14,10 +14,9 @@ from processor.outbox import wake_waiting
 from processor.parts import Parts, PartsMaker, housekeeping, keeps_done, lane_settings
 from processor.poll import Poller
 from processor.silence import silence_limits
-from shared.errors import SettingsError, UnavailableError
+from shared.errors import UnavailableError
 from shared.masking import learn_more_secrets
-from shared.settings import Settings, changes, secret_values
-from shared.settings.model import NO_FILE
+from shared.settings import Settings, changes, expect_same_file, secret_values
 
 log = structlog.get_logger()
 
@@ -59,7 +58,7 @@ class Reloading:
             return []
         old = self.parts
         settings = await asyncio.to_thread(self._read_settings)
-        _expect_source(old.settings.source, settings.source)
+        expect_same_file(old.settings, settings)
         learn_more_secrets(secret_values(settings))
         self.parts = made = self._maker.parts(settings, old)
         changed = changes(old.settings, settings)
@@ -157,14 +156,3 @@ class Reloading:
             for poller in self.pollers:
                 if not poller.is_ended:
                     poller.keep(connection)
-
-
-def _expect_source(before: str, now: str) -> None:
-    """Return unless the settings file is gone, as for the moment in which somebody replaces it: without one
-    that was named, another or none would count, and what arrives would be of no provider that is known.
-
-    Raises:
-        SettingsError: it is.
-    """
-    if before not in (NO_FILE, now):
-        raise SettingsError(f"{before} is gone: put it back, or restart the processor to go on with {now}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.settings.changes import changes
+from shared.settings.changes import changes, expect_same_file
 from shared.settings.hidden import secret_values
 from shared.settings.load import load_settings
 from shared.settings.model import Settings, build_providers
@@ -29,6 +29,7 @@ __all__ = [
     "SpoolSettings",
     "build_providers",
     "changes",
+    "expect_same_file",
     "load_settings",
     "secret_values",
 ]

@@ -7,12 +7,24 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shared.settings.model import Settings
+from shared.errors import SettingsError
+from shared.settings.model import NO_FILE, Settings
 
 
 def changes(old: Settings, new: Settings) -> list[str]:
     """The dotted keys whose values differ, sorted; a section that came or went is one key."""
     return sorted(_differing(old, new, ""))
+
+
+def expect_same_file(old: Settings, new: Settings) -> None:
+    """Return unless the settings file is gone, as for the moment in which somebody replaces it: without one
+    that was named, another or none would count, and what arrives would be of no provider that is known.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if old.source not in (NO_FILE, new.source):
+        raise SettingsError(f"{old.source} is gone: put it back, or restart to go on with {new.source}")
 
 
 def _differing(old: Any, new: Any, key: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -194,3 +195,19 @@ def test_a_door_without_a_spool_has_no_room_for_refused_copies_either(tmp_path: 
     with in_process(settings) as door:
         assert door.ask(headers={}).status_code == 503
     assert paths(settings.spool.root, Folder.REFUSED) == []
+
+
+def test_a_look_that_no_thread_can_be_had_for_is_not_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that may have no more threads for a while."""
+
+    async def none_left(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with in_process(make_settings(tmp_path)) as door:
+        accepts(door)
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "to_thread", none_left)
+            refuses(door, "cannot be looked at: can't start new thread")
+        accepts(door)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from shared.settings import changes, load_settings
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import changes, expect_same_file, load_settings
 
 OLD = {
     "spool": {"root": "/a"},
@@ -35,3 +40,18 @@ def test_each_key_that_differs_is_named_and_a_section_that_came_or_went_once() -
         "providers.ssign.secret",
         "spool.root",
     ]
+
+
+def test_settings_whose_file_is_gone_are_not_those_of_another_or_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without = load_settings(environ={})
+    file = tmp_path / "signspool.toml"
+    file.write_text("")
+    found = load_settings(environ={})
+    expect_same_file(without, found)
+    expect_same_file(found, load_settings(environ={}))
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"signspool\.toml is gone: put it back, or restart"):
+        expect_same_file(found, load_settings(environ={}))
