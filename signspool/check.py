@@ -51,8 +51,8 @@ def check(
     What is too long is set under [check]. Providers and destinations are connected to, with no secret and no
     effect, unless --offline.
 
-    A root that is not there at all is made. One that is there without our marker may be a volume that is not
-    mounted, so it is made a spool only with --init-spool.
+    A root that is not there at all is made, unless a timer asks (--remember). One that is there without our
+    marker may be a volume that is not mounted, so it is made a spool only with --init-spool.
 
     Example: signspool check
     """
@@ -71,7 +71,7 @@ def check(
         found = [fail("settings", "; ".join(str(error).splitlines()))]
     else:
         remind_seconds = settings.check.remind
-        found = list(findings(settings, init_spool=init_spool, offline=offline))
+        found = list(findings(settings, init_spool=init_spool, offline=offline, makes_root=remember is None))
     failed = sum(item.level is Level.FAIL for item in found)
     if remember is not None:
         failed += _say_changes(remember, found, remind_seconds)

@@ -33,14 +33,17 @@ _CHAIN_DAYS = 31
 """So far back the lists of digests are looked at; `signspool spool verify` looks at all, and at the files."""
 
 
-def findings(settings: Settings, *, init_spool: bool, offline: bool) -> Iterator[Finding]:
+def findings(
+    settings: Settings, *, init_spool: bool, offline: bool, makes_root: bool = True
+) -> Iterator[Finding]:
     """Look at everything, one after the other; what fails does not keep the rest from being looked at.
 
+    With `makes_root` a root that is not there is made; with `init_spool`, one that lacks our marker, too.
     With `offline` no provider and no destination is connected to.
     """
     yield ok("settings", settings.source)
     spool = Spool(settings.spool.root, Clock.in_zone(settings.spool.timezone))
-    made = _spool(spool, init_spool=init_spool)
+    made = _spool(spool, init_spool=init_spool, makes_root=makes_root)
     yield made
     if made.level is not Level.FAIL:
         yield from _disk(spool, settings)
@@ -64,12 +67,19 @@ def findings(settings: Settings, *, init_spool: bool, offline: bool) -> Iterator
         yield from _evidence(spool)
 
 
-def _spool(spool: Spool, *, init_spool: bool) -> Finding:
+def _spool(spool: Spool, *, init_spool: bool, makes_root: bool) -> Finding:
     root = spool.root
     if root.exists() and not root.is_dir():
         return fail("spool", f"{root.absolute()} is a file, not a folder", "name a folder as [spool] root")
+    if not (root.exists() or init_spool or makes_root):
+        return fail("spool", f"{root.absolute()} is not there", "put it back, or type: signspool check")
+    return _spool_at(spool, makes=init_spool or not root.exists())
+
+
+def _spool_at(spool: Spool, *, makes: bool) -> Finding:
+    root = spool.root
     try:
-        if init_spool or not root.exists():
+        if makes:
             return ok("spool", f"made {root.absolute()}, id {spool.initialise()}")
         if not (root / MARKER).exists():
             return fail(

@@ -126,6 +126,18 @@ def test_the_command_says_what_is_new_and_fails_for_as_long_as_something_is_wron
     assert json.loads(path.read_text()) == {}
 
 
+def test_a_root_that_is_gone_is_told_and_not_made_behind_everybodys_back(place: Place, path: Path) -> None:
+    """As for the moment in which somebody moves it. Typed by a person the command makes one."""
+    away = place.spool.root.rename(place.home / "away")
+    said = place.here("check", "--offline", "--remember", str(path))
+    assert (said.code, f"FAIL spool: {place.spool.root} is not there" in said.out) == (1, True)
+    assert not place.spool.root.exists()
+    away.rename(place.spool.root)
+    assert place.here("check", "--offline", "--remember", str(path)).code == 0
+    place.spool.root.rename(away)
+    assert f"made {place.spool.root}" in place.here("check", "--offline").out
+
+
 def test_wrong_settings_are_a_fault_as_others(place: Place, path: Path) -> None:
     """A timer would tell of them each time else; typed by a person they are wrong use as ever."""
     right = place.config.read_text()
