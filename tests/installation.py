@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ from shared.clock import Clock
 from shared.db.session import Database
 from shared.spool import Folder, Spool
 from tests.nursery import Fault, Nursery, Process, of_this_run
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = PATIENCE_SECONDS
 SECRET = "a-secret-of-the-test"
 
 
@@ -46,7 +48,8 @@ class Installation:
         self.config = home / "signspool.toml"
         self.config.write_text(_settings(home, self.port, peers, database_url) + settings)
         self.spool = Spool(home / "root", Clock())
-        self.database = Database(database_url)
+        # A tier that stands still may hold SQLite's lock for longer than a tier itself would wait.
+        self.database = Database(database_url, busy_timeout_seconds=PATIENCE_SECONDS)
         self._nursery = nursery or of_this_run()
         self._lives: dict[str, Process] = {}
         self._commands = 0
@@ -60,7 +63,7 @@ class Installation:
         self._commands += 1
         said, complained = (self.home / f"command-{self._commands}.{kind}" for kind in ("out", "err"))
         command = [*arguments, "--config", str(self.config)]
-        code = self._nursery.start(command, said, errors=complained).exit_code(90)
+        code = self._nursery.start(command, said, errors=complained).exit_code(2 * PATIENCE_SECONDS)
         done = subprocess.CompletedProcess(command, code, said.read_text(), complained.read_text())
         if check:
             done.check_returncode()
@@ -93,7 +96,18 @@ class Installation:
         """Ask a tier to end; returns its exit code."""
         process = self._lives.pop(tier)
         process.send_signal(signal.SIGTERM)
-        return process.exit_code(90)
+        return process.exit_code(2 * PATIENCE_SECONDS)
+
+    @contextmanager
+    def hanging(self, tier: str) -> Iterator[None]:
+        """A tier stands still inside the block, with all that it holds, and goes on behind it."""
+        process = self._lives[tier]
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: process.state() == "T", "it to stand still")
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End what is still running."""
@@ -111,7 +125,7 @@ class Installation:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=PATIENCE_SECONDS, verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -123,7 +137,7 @@ class Installation:
             params={"provider": provider},
             content=content,
             headers={"content-type": "application/json", "x-callback-secret": SECRET, **headers},
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
             verify=False,  # Loading certificates, which are not needed here, takes longer than the request.
         )
 
@@ -173,11 +187,17 @@ class Installation:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is for whoever asks for it by number, as a tier does.
+
+    It stays bound here, without anybody listening, until the end of the run: so the kernel gives it to nobody
+    who takes any port.
+    """
+    kept = socket.socket()
+    atexit.register(kept.close)
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    port: int = kept.getsockname()[1]
+    return port
 
 
 def _settings(home: Path, port: int, peers: str, database_url: URL) -> str:
@@ -197,8 +217,8 @@ look_outbox = "50ms"
 backoff_base = "100ms"
 backoff_cap = "500ms"
 breaker_pause = "200ms"
-connect_timeout = "5s"
-read_timeout = "5s"
+connect_timeout = "30s"
+read_timeout = "30s"
 
 [providers.ssign]
 base_url = "{peers}/ssign/rest"

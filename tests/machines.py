@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -56,7 +55,6 @@ class Machine(Mortal):
             (own, through_gate),
             ("[api]\n", f'[api]\nhost = "{link.address}"\n'),
             ("[processor]\n", f'[processor]\nlease = "{round(lease_seconds * 1000)}ms"\n'),
-            ('read_timeout = "5s"', 'read_timeout = "20s"'),
             # Two of them, each through a gate, are a load of their own.
             ('look_outbox = "50ms"', 'look_outbox = "300ms"'),
             (str(home / "archive"), str(home.parent / "archive")),
@@ -86,16 +84,6 @@ class Machine(Mortal):
         self.link.join()
         self.gate.unbar()
         self.start(*tiers)
-
-    @contextmanager
-    def hanging(self, tier: str) -> Iterator[None]:
-        """A tier stands still inside the block, with all that it holds, and goes on behind it."""
-        process = self._lives[tier]
-        process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         super().close()

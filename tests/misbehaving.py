@@ -17,6 +17,8 @@ from typing import Any
 
 import trustme
 
+from tests.installation import free_port
+
 MIB = 1024 * 1024
 
 
@@ -204,9 +206,7 @@ async def unreachable(name: str, authority: trustme.CA, behave: Behaviour) -> As
     """An origin to which no connection comes about."""
     past = datetime.now(UTC) - timedelta(days=1)
     if name == "refused":
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{free_port()}"
     elif name == "no such host":
         yield "http://nowhere.invalid:80"
     elif name == "a full backlog":

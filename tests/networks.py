@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 import shared.clock
+from tests.waiting import PATIENCE_SECONDS
 
 _CLONE_NEWNET = 0x40000000
 _PIECE_BYTES = 65_536
@@ -94,6 +95,7 @@ class Bridge:
         ]
         self.address = self._net[1]
         self._namespaces: list[str] = []
+        self._devices: list[str] = []
         self._is_there = False
 
     def open(self) -> None:
@@ -113,6 +115,7 @@ class Bridge:
         _ip("netns", "add", namespace)
         self._namespaces.append(namespace)
         _ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        self._devices.append(device)
         _ip("link", "set", device, "master", self._name, "up")
         _ip("-n", namespace, "address", "add", f"{address}/29", "dev", "eth0")
         for inner in ("eth0", "lo"):
@@ -121,6 +124,9 @@ class Bridge:
 
     def close(self) -> None:
         """Take everything away; what still runs in a namespace keeps it, unseen, until it ends."""
+        # Its device would go with a namespace, but some time later, and until then its name is taken.
+        for device in self._devices:
+            _ip("link", "delete", device)
         for namespace in self._namespaces:
             _ip("netns", "delete", namespace)
         if self._is_there:
@@ -156,7 +162,7 @@ def why_no_namespaces() -> str:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 # The way to the database
@@ -189,7 +195,7 @@ class Gate:
         """End it, and every connection that it holds."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(20)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
+        self._thread.join(PATIENCE_SECONDS)
         self._loop.close()
 
     async def _end(self) -> None:

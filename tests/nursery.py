@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.waiting import PATIENCE_SECONDS
+
 _LOADED_BEFORE = (
     "anyio._backends._asyncio",
     "callback_api.server",
@@ -71,7 +73,7 @@ class Process:
         """What the kernel says that it does, in one letter: R, S, T for stopped..."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-    def wait(self, seconds: float = 20.0) -> bool:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> bool:
         """Wait for its end; whether it has come."""
         if self._descriptor >= 0:
             waiting = select.poll()
@@ -98,7 +100,7 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         self.send_signal(signal.SIGKILL)
-        assert self.wait(20), f"process {self.pid} does not die"
+        assert self.wait(), f"process {self.pid} does not die"
 
 
 class Nursery:

@@ -30,6 +30,7 @@ from shared.events import DocumentStatus
 from shared.record import Receipt, SpoolRecord, digest_of
 from shared.spool import Entry, Folder, Spool
 from tests.nursery import Nursery
+from tests.waiting import PATIENCE_SECONDS
 
 OLDEST = "0001"
 LONG_AGO = datetime.now(UTC).replace(microsecond=123456) - timedelta(days=3)
@@ -47,7 +48,7 @@ TASKS = {
     "mirror": ("mirror", ""),
 }
 """What the first version could owe, with lane and destination; `dms` and the mirror are in no setting now."""
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 2 * PATIENCE_SECONDS
 
 
 def escaped(words: str) -> str:
@@ -68,7 +69,7 @@ class OldInstallation:
     """What stood in the outbox before the upgrade."""
 
     def __post_init__(self) -> None:
-        self.database = Database(self.url)
+        self.database = Database(self.url, busy_timeout_seconds=PATIENCE_SECONDS)
         self.spool = Spool(self.home / "root", Clock(UTC))
         self.spool.initialise()
         (self.home / "archive").mkdir()
@@ -95,7 +96,9 @@ class OldInstallation:
         """The same, for its exit code."""
         words = [sys.executable, "-m", "signspool", *arguments, "--config", str(self.config)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SIGNSPOOL_")}
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environ)
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False, env=environ
+        )
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Every row of a table as it lies there, without today's models."""

@@ -17,6 +17,8 @@ from typing import Any
 
 from sqlalchemy import URL, create_engine, text
 
+from tests.waiting import PATIENCE_SECONDS
+
 ROLE, PASSWORD = "signer", "a-password-of-the-test"
 
 
@@ -70,7 +72,7 @@ class OwnPostgres:
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
 
     def execute(self, *statements: str) -> None:

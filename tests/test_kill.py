@@ -25,6 +25,7 @@ from tests.conftest import make_database
 from tests.mortal import Mortal, assert_nothing_lost_or_doubled
 from tests.nursery import Nursery
 from tests.test_walk import dms_of
+from tests.waiting import PATIENCE_SECONDS
 
 KILLS = int(os.environ.get("SIGNSPOOL_TEST_KILLS", "4"))
 SEED = int(os.environ.get("SIGNSPOOL_TEST_SEED", "20261122"))
@@ -85,7 +86,7 @@ class Sender(threading.Thread):
             assert answer.status_code == 503
 
 
-@pytest.mark.timeout(120 + 4 * KILLS)
+@pytest.mark.timeout(300 + 4 * KILLS)
 def test_kills_at_random_moments_lose_nothing_and_double_nothing(scene: tuple[Mortal, World]) -> None:
     installation, world = scene
     chance = random.Random(SEED)
@@ -99,7 +100,7 @@ def test_kills_at_random_moments_lose_nothing_and_double_nothing(scene: tuple[Mo
         for victim in chance.choice(VICTIMS):
             strike(installation, victim)
     sender.enough.set()
-    sender.join(60)
+    sender.join(PATIENCE_SECONDS)
     assert not sender.is_alive()
     settle(installation, sender.acknowledged)
     for envelope_id, receipts in sender.acknowledged.items():

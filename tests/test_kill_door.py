@@ -22,6 +22,7 @@ from tests.nursery import Nursery, Process
 from tests.processes import writer_of
 from tests.tracedoor import make_config, until_ready, work_off
 from tests.tracing import WATCHING, attached, traced
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Door:
@@ -48,6 +49,7 @@ class Door:
             content=json.dumps({"envelopeId": 155, "action": "EXPIRED"}),
             headers={"content-type": "application/json", "x-callback-secret": SECRET},
             verify=False,
+            timeout=PATIENCE_SECONDS,
         )
 
     def post(self) -> str:
@@ -87,7 +89,7 @@ def test_a_door_killed_at_any_of_its_steps_loses_nothing(
             if step.of_door:
                 with pytest.raises(httpx.TransportError):
                     door.post()
-                assert process.wait(20), step
+                assert process.wait(), step
             else:
                 assert door.ask().status_code == 503, step
         assert died_before((door.home / "trace").read_text(), door.spool.root) == step.what

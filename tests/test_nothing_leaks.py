@@ -26,6 +26,7 @@ from tests.conftest import make_database
 from tests.installation import Installation, free_port
 from tests.misbehaving import Call, json_body, serving
 from tests.nursery import Nursery
+from tests.waiting import PATIENCE_SECONDS
 
 MARK = "MARKEDSECRET"
 CALLBACK_SECRET = f"{MARK}-of-callbacks"
@@ -85,12 +86,12 @@ class Peers:
 
     def __enter__(self) -> Peers:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_SECONDS)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
         self._loop.close()
 
     async def _serve(self) -> None:
@@ -152,7 +153,7 @@ def story(
         made.wait(lambda: "delivery.retry" in made.log("processor"), "the mirror to be missed")
         for port in ports:
             for path in ("metrics", "healthz", "readyz", f"x/{MARK}/{PERSONS[0]}"):
-                answer = httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=10)
+                answer = httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE_SECONDS)
                 told.said[f"{port}/{path[:7]}"] = answer.text
         for tier in tiers:
             tier.kill()
@@ -227,7 +228,7 @@ def _feed(story: Story) -> None:
             f"{made.url}/api/callback?provider=restpki&cpf={PERSONS[0]}",
             content=json_body({"type": f"DocumentConcluded {SAID}", "data": {"document": {"id": SAID}}}),
             headers={"authorization": value},
-            timeout=20,
+            timeout=PATIENCE_SECONDS,
         )
         story.said[name] = answer.text
     for method, path in (
@@ -238,8 +239,10 @@ def _feed(story: Story) -> None:
         ("GET", f"/api/return?provider=restpki&signatureSessionId={MARK}&cpf={PERSONS[0]}"),
         ("GET", f"/api/return?provider={MARK}&cpf={PERSONS[0]}"),
     ):
-        story.said[f"{method} {path[:28]}"] = httpx.request(method, made.url + path, timeout=20).text
-    with socket.create_connection(("127.0.0.1", made.port), timeout=10) as raw:
+        story.said[f"{method} {path[:28]}"] = httpx.request(
+            method, made.url + path, timeout=PATIENCE_SECONDS
+        ).text
+    with socket.create_connection(("127.0.0.1", made.port), timeout=PATIENCE_SECONDS) as raw:
         raw.sendall(f"GARBAGE {MARK} {SAID}\r\n\r\n".encode())
         story.said["garbage"] = raw.recv(65536).decode("utf-8", "replace")
     _lay(made, LAID, f"not JSON: {SAID} {MARK}".encode())
@@ -263,7 +266,7 @@ def _post(story: Story, name: str, body: object, status: int, secret: str = CALL
             "x-signer": SAID,
             "cookie": f"session={MARK}",
         },
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
     )
     assert answer.status_code == status, (name, answer.text)
     story.said[name] = answer.text
@@ -288,7 +291,7 @@ def _ask_commands(story: Story, nursery: Nursery) -> None:
         order = [*words.split(), *(argument.format(home=home) for argument in arguments)]
         asked[output] = order, nursery.start([*order, "--config", str(story.installation.config)], output)
     for output, (order, process) in asked.items():
-        assert process.wait(60), order
+        assert process.wait(2 * PATIENCE_SECONDS), order
         story.said[" ".join(order)] = output.read_text()
         assert output.read_text(), order
 

@@ -206,7 +206,7 @@ def test_no_entry_leaves_the_spool_before_the_database_has_it_on_disk(
         ["processor", "--once", "--config", str(config)], tmp_path / "processor.log", stopped=True
     )
     with traced(process, tmp_path / "trace"):
-        assert process.wait(20)
+        assert process.wait()
     calls = read_calls((tmp_path / "trace").read_text())
     log = [call for call in calls if "signspool.db-wal>" in call.arguments]
     renames = [call for call in calls if call.name.startswith("rename") and not call.has_failed]
@@ -239,7 +239,7 @@ def test_a_new_spool_survives_however_deep_it_was_made(nursery: Nursery, tmp_pat
         ["check", "--init-spool", "--config", str(config)], tmp_path / "check.log", stopped=True
     )
     with traced(process, tmp_path / "trace"):
-        assert process.wait(20)
+        assert process.wait()
     operations = read_operations((tmp_path / "trace").read_text(), disk)
     left = Disk(disk, operations).after_cut(cuts_of(operations)[-1], *WEATHERS["nothing that was not synced"])
     root = "var/signatures/root"

@@ -116,20 +116,28 @@ def test_what_is_in_hand_ends_with_what_it_began_with_and_the_rest_goes_on(
     installation: Installation, world: tuple[World, str]
 ) -> None:
     """A long upload is neither cut off nor repeated; another overtakes it, with the new settings."""
-    peers, _ = world
-    peers.weather.add(Storm("smartshare", StormKind.DELAY, path="InserirAnexo", seconds=3, times=1))
-    slow = complete(installation, peers, 2)
+    # On a busy machine the other one may need more time than is long otherwise.
+    assert any(is_overtaken(installation, world[0], seconds) for seconds in (3, 12, 25))
+
+
+def is_overtaken(installation: Installation, peers: World, seconds: int) -> bool:
+    """Whether an upload that takes so long is still under way when another one, begun after a reload, has
+    come to its end; both have to come there, once."""
+    slow_number, quick_number = 100 + seconds, 200 + seconds
+    before = len(peers.requests_to("smartshare", "InserirAnexo"))
+    peers.weather.add(Storm("smartshare", StormKind.DELAY, path="InserirAnexo", seconds=seconds, times=1))
+    slow = complete(installation, peers, slow_number)
     installation.wait(
-        lambda: len(peers.requests_to("smartshare", "InserirAnexo")) > uploads(peers, 1),
-        "the upload to be under way",
+        lambda: len(peers.requests_to("smartshare", "InserirAnexo")) > before, "the upload to be under way"
     )
-    change(installation, 'connect_timeout = "5s"', 'connect_timeout = "6s"')
+    change(installation, 'connect_timeout = "', 'connect_timeout = "1')
     reload(installation)
-    quick = complete(installation, peers, 3)
+    quick = complete(installation, peers, quick_number)
     installation.wait(lambda: state(installation, quick, "advance") == "done", "the second document")
-    assert state(installation, slow, "deliver", "smartshare") != "done"
+    overtaken = state(installation, slow, "deliver", "smartshare") != "done"
     installation.wait(lambda: state(installation, slow, "advance") == "done", "the first document")
-    assert (uploads(peers, 2), uploads(peers, 3)) == (1, 1)
+    assert (uploads(peers, slow_number), uploads(peers, quick_number)) == (1, 1)
+    return overtaken
 
 
 def test_destinations_come_and_go(installation: Installation, world: tuple[World, str]) -> None:

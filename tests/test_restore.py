@@ -23,6 +23,7 @@ from simulator.world import World
 from tests.deploy.pages import commands
 from tests.installation import Installation
 from tests.nursery import REPOSITORY, Nursery, Process
+from tests.waiting import PATIENCE_SECONDS
 
 _PRELUDE = """
 set -eu
@@ -72,7 +73,7 @@ class Machine(Installation):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=2 * PATIENCE_SECONDS,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -104,7 +105,7 @@ class Load:
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE_SECONDS)
 
 
 @pytest.fixture

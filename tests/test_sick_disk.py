@@ -182,11 +182,11 @@ def test_no_file_handles_left(door: Door) -> None:
     limits = {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (door.pid, door.writer)}
     with limited(resource.RLIMIT_NOFILE, limits), ExitStack() as stack:
         for _ in range(20):
-            connection = socket.create_connection(("127.0.0.1", door.process.port))
+            connection = socket.create_connection(("127.0.0.1", door.process.port), timeout=DEADLINE_SECONDS)
             stack.enter_context(connection)
         assert door.post() == 503
     door.recovers()
-    assert httpx.get(f"{door.process.base_url}/healthz").status_code == 200
+    assert httpx.get(f"{door.process.base_url}/healthz", timeout=DEADLINE_SECONDS).status_code == 200
 
 
 def test_a_writer_that_dies_while_no_file_handle_is_left_is_started_again_when_there_is_one(
@@ -281,11 +281,14 @@ def test_the_processor_waits_while_the_spool_is_sick_and_goes_on_by_itself(
     installation.wait_until_settled()
     folder, away = spool.folder(Folder.SPOOL), installation.home / "away"
     send(3)
-    folder.rename(away)
-    folder.write_text("in the way")
+    # It would make a folder again that is gone for as long as a sweep takes.
+    with installation.hanging("processor"):
+        folder.rename(away)
+        folder.write_text("in the way")
     expect(*trouble, trouble[0])
-    folder.unlink()
-    away.rename(folder)
+    with installation.hanging("processor"):
+        folder.unlink()
+        away.rename(folder)
     expect(*trouble * 2)
     installation.wait_until_settled()
     assert installation.counts() == {"spool": 0, "deferred": 0, "done": sent, "quarantine": 0, "refused": 0}

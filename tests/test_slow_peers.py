@@ -42,7 +42,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Inst
     with SimulatorServer() as server, make_database(request.param, tmp_path, request) as url:
         made = Installation(tmp_path, server.url, url)
         text = made.config.read_text()
-        patient = text.replace('read_timeout = "5s"', 'read_timeout = "5m"')
+        patient = text.replace('read_timeout = "30s"', 'read_timeout = "5m"')
         made.config.write_text(patient.replace("[processor]", '[processor]\ngrace = "1s"'))
         yield made, server.world
         made.close()

@@ -19,6 +19,7 @@ from simulator.weather import Storm, StormKind
 from tests.conftest import make_database
 from tests.nursery import Nursery
 from tests.posten_story import NUMBER, PostenStory, signed_digest, told
+from tests.waiting import PATIENCE_SECONDS
 
 SIGNER = {"personal_number": NUMBER, "email": "anne@example.com"}
 
@@ -127,11 +128,11 @@ def test_a_browser_of_the_direct_flow_makes_its_job_asked_about(story: PostenSto
     job, sending = send(story, "2026-81", direct=True, signer={"identifier": "kunde 7"})
     assert sending.redirect_url == job.signers[0].redirects[-1]
     forged = f"{story.url}/api/return?provider=posten&reference=2026-81&status_query_token=forged"
-    assert httpx.get(forged, verify=False).status_code == 200
+    assert httpx.get(forged, verify=False, timeout=PATIENCE_SECONDS).status_code == 200
     back = story.posten.act(job.id, "SIGNED")
     digest = signed_digest(story.posten, job)
     assert back.startswith(f"{story.url}/api/return?provider=posten&reference=2026-81&outcome=completed&")
-    assert httpx.get(back, verify=False).status_code == 200
+    assert httpx.get(back, verify=False, timeout=PATIENCE_SECONDS).status_code == 200
     story.wait(lambda: "COMPLETED_SUCCESSFULLY" in job.confirmations, "the job to be confirmed")
     assert story.posten.unstored == []
     story.wait(lambda: story.archived(job) == [digest], "the signed file in the archive")

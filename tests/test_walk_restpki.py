@@ -34,6 +34,7 @@ from tests.installation import SECRET, Installation
 from tests.mortal import Mortal
 from tests.nursery import Nursery
 from tests.providers.conftest import make_provider
+from tests.waiting import PATIENCE_SECONDS
 
 PAGE = "http://app.invalid/signed?tenant=7"
 SETTINGS = f"""[providers.restpki]
@@ -98,7 +99,7 @@ class RestPkiStory:
 
     @staticmethod
     def visit(address: str, method: str = "GET") -> httpx.Response:
-        return httpx.request(method, address, timeout=30, verify=False)
+        return httpx.request(method, address, timeout=PATIENCE_SECONDS, verify=False)
 
     def statuses(self, session: Session) -> set[str]:
         return {
@@ -163,7 +164,7 @@ def story(shared_story: RestPkiStory) -> RestPkiStory:
 
 def sign_in_browser(redirect_url: str, action: str = "sign") -> httpx.Response:
     """Open the provider's page and press a button; returns the answer of the application's side, our door."""
-    with httpx.Client(timeout=30, verify=False) as browser:
+    with httpx.Client(timeout=PATIENCE_SECONDS, verify=False) as browser:
         page = browser.get(redirect_url)
         assert f'value="{action}"' in page.text
         pressed = browser.post(redirect_url, files={"action": (None, action)})

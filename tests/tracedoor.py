@@ -23,7 +23,7 @@ from tests.forgetful import Disk, Operation, State, snapshot
 from tests.installation import SECRET, free_port
 from tests.nursery import Nursery
 from tests.tracing import need_strace, read_operations, traced
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 REQUESTS = int(os.environ.get("SIGNSPOOL_TEST_REQUESTS", "120"))
 ALONE, CONNECTIONS = 20, 32
@@ -113,7 +113,9 @@ def traced_door(
 
 async def _load(url: str, alone: int, requests: int, acknowledged: dict[str, str]) -> None:
     limits = httpx.Limits(max_connections=CONNECTIONS)
-    async with httpx.AsyncClient(base_url=url, timeout=20, limits=limits, verify=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=PATIENCE_SECONDS, limits=limits, verify=False
+    ) as client:
 
         async def post(number: int) -> None:
             provider = ("ssign", "certisign")[number % 2]
@@ -136,7 +138,7 @@ def until_ready(url: str) -> None:
 
     def is_ready() -> bool:
         try:
-            return httpx.get(f"{url}/readyz", verify=False, timeout=20).status_code == 200
+            return httpx.get(f"{url}/readyz", verify=False, timeout=PATIENCE_SECONDS).status_code == 200
         except httpx.TransportError:
             return False
 

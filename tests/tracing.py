@@ -33,7 +33,7 @@ from tests.forgetful import (
     Write,
 )
 from tests.nursery import Process
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 NEVER = 1 << 60
 """The end of what did not end: the process died in it."""
@@ -281,7 +281,7 @@ def traced(process: Process, trace: Path, *options: str, threads: bool = True) -
     with attached(pids, trace, *options, threads=threads):
         process.send_signal(signal.SIGCONT)
         yield
-        assert process.wait(20), "the traced process has not ended"
+        assert process.wait(), "the traced process has not ended"
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def attached(pids: Sequence[int], trace: Path, *options: str, threads: bool = Tr
     try:
         _wait_until_attached(pids, strace, threads)
         yield
-        strace.wait(20)
+        strace.wait(PATIENCE_SECONDS)
     finally:
         strace.kill()
         strace.wait()

@@ -6,10 +6,15 @@ import math
 import time
 from collections.abc import Callable
 
+PATIENCE_SECONDS = 90.0
+"""With a machine that has much else to do: what works takes a hundredth of it on a quiet one. The clock
+counts only where nobody can look again and again, as for an answer or an end."""
 _LOOK_SECONDS = 0.02
 
 
-def wait_until(condition: Callable[[], object], what: str | Callable[[], str], seconds: float = 30.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS
+) -> None:
     """Look again and again until a condition is true.
 
     The end is counted in looks, about `seconds` of them on a quiet machine: one that stands still for a

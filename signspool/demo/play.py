@@ -22,7 +22,7 @@ from signspool.supervisor import DiesAtOnceError
 from simulator.server import SimulatorServer
 from simulator.weather import Storm, StormKind
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 
 
 class StoppedError(Exception):

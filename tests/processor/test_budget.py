@@ -20,6 +20,7 @@ from shared.errors import NoAnswerError, NotBookedError, NotSentError
 from shared.providers._base import Answer, Ask, Limits, ProviderSettings
 from tests.doubles import FakeTime
 from tests.processor.asking import NAME, AskedProvider
+from tests.waiting import PATIENCE_SECONDS
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -142,7 +143,7 @@ def test_processors_that_book_at_the_same_moment_never_take_more_than_there_is(d
     def book(books: Books) -> None:
         for hour in range(hours):
             books.now = NOON + timedelta(hours=hour)
-            together.wait(30)
+            together.wait(PATIENCE_SECONDS)
             try:
                 books.book()
             except NotBookedError:

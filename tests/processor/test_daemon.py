@@ -38,7 +38,7 @@ from shared.writer import SpoolWriter
 from tests.processor.conftest import Workshop
 
 pytestmark = pytest.mark.anyio
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 AN_HOUR_SECONDS = 3600.0
 
 
@@ -263,6 +263,13 @@ async def test_it_gives_signs_of_life_while_nothing_arrives(workshop: Workshop) 
         await until(lambda: told.beats() > 3)
 
 
+async def hears_nothing(told: Told) -> bool:
+    """Whether there is no sign of life for some time."""
+    beats = told.beats()
+    await asyncio.sleep(0.4)
+    return told.beats() == beats
+
+
 async def test_a_pass_that_hangs_ends_the_signs_of_life(workshop: Workshop) -> None:
     """Although the event loop, the watcher and the lanes go on."""
     told, hangs, may_go_on = Told(watchdog_seconds=0.1), threading.Event(), threading.Event()
@@ -278,9 +285,9 @@ async def test_a_pass_that_hangs_ends_the_signs_of_life(workshop: Workshop) -> N
     async with running(daemon):
         arrive(workshop, 1)
         await until(hangs.is_set)
+        # The first time one may still have been on its way.
+        assert await hears_nothing(told) or await hears_nothing(told)
         beats = told.beats()
-        await asyncio.sleep(0.4)
-        assert told.beats() == beats
         may_go_on.set()
         await until(lambda: told.beats() > beats)
 

@@ -41,6 +41,7 @@ from tests.processor.fetching import (
     run,
     zipped,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 # What goes wrong
 
@@ -194,7 +195,7 @@ def test_work_in_a_thread_is_over_when_its_cancellation_is_seen() -> None:
 
     def act() -> None:
         begun.set()
-        done.append(released.wait(10))
+        done.append(released.wait(PATIENCE_SECONDS))
 
     async def scenario() -> None:
         task = asyncio.create_task(_in_thread(act))

@@ -45,9 +45,9 @@ def run(
         outside = Outside(
             provider.name,
             origins=provider.origins,
-            connect_timeout_seconds=5,
-            read_timeout_seconds=5,
-            total_timeout_seconds=30,
+            connect_timeout_seconds=60,
+            read_timeout_seconds=60,
+            total_timeout_seconds=120,
             transport=transport,
         )
         async with aclosing(outside):

@@ -152,9 +152,9 @@ async def test_a_request_is_told_by_how_it_was_answered(
     outside = Outside(
         "peer",
         origins=frozenset({origin_of("http://peer.example")}),
-        connect_timeout_seconds=5,
-        read_timeout_seconds=5,
-        total_timeout_seconds=5,
+        connect_timeout_seconds=60,
+        read_timeout_seconds=60,
+        total_timeout_seconds=120,
         transport=httpx.MockTransport(handle),
         on_request=lambda *told: said.append(told),
     )

@@ -54,9 +54,9 @@ class Yard:
         outside = Outside(
             "ssign",
             origins=provider.origins,
-            connect_timeout_seconds=5,
-            read_timeout_seconds=5,
-            total_timeout_seconds=5,
+            connect_timeout_seconds=60,
+            read_timeout_seconds=60,
+            total_timeout_seconds=120,
             transport=self.transport,
         )
         self.worker = Worker(

@@ -130,9 +130,9 @@ class Counter:
         outside = Outside(
             "Sending",
             origins=frozenset({ORIGIN}),
-            connect_timeout_seconds=1,
-            read_timeout_seconds=1,
-            total_timeout_seconds=5,
+            connect_timeout_seconds=60,
+            read_timeout_seconds=60,
+            total_timeout_seconds=120,
             transport=httpx.MockTransport(answer),
         )
         provider = SendingProvider(NAME, ProviderSettings())

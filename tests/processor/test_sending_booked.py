@@ -47,9 +47,9 @@ def send(workshop: Workshop, path: Path, books: Database, *, per_hour: int) -> S
     outside = Outside(
         "Sending",
         origins=frozenset({ORIGIN}),
-        connect_timeout_seconds=5,
-        read_timeout_seconds=5,
-        total_timeout_seconds=5,
+        connect_timeout_seconds=60,
+        read_timeout_seconds=60,
+        total_timeout_seconds=120,
         transport=httpx.MockTransport(answer),
     )
     budget = Budget("account", Limits(per_hour=per_hour))

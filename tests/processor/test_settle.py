@@ -15,6 +15,7 @@ from shared.db.session import Database
 from shared.errors import SpoolUnavailableError
 from shared.spool import Folder
 from tests.processor.conftest import Workshop
+from tests.waiting import PATIENCE_SECONDS
 
 
 def test_a_look_that_finds_nothing_to_settle_waits_for_nobody_who_writes(workshop: Workshop) -> None:
@@ -43,11 +44,11 @@ def test_an_entry_that_several_come_upon_at_once_is_put_aside_once(workshop: Wor
     settler, together = workshop.settler(), threading.Barrier(4)
 
     def come_upon(event_fk: int) -> None:
-        together.wait(20)
+        together.wait(PATIENCE_SECONDS)
         settler.settle_event(event_fk)
 
     def sweep() -> None:
-        together.wait(20)
+        together.wait(PATIENCE_SECONDS)
         settler.scan()
 
     with structlog.testing.capture_logs() as lines, ThreadPoolExecutor(4) as pool:

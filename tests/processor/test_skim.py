@@ -24,9 +24,9 @@ def ask(request: Request, respond: Callable[[httpx.Request], httpx.Response]) ->
         outside = Outside(
             "x",
             origins=frozenset({"https://x.test:443"}),
-            connect_timeout_seconds=5,
-            read_timeout_seconds=5,
-            total_timeout_seconds=30,
+            connect_timeout_seconds=60,
+            read_timeout_seconds=60,
+            total_timeout_seconds=120,
             transport=httpx.MockTransport(respond),
         )
         try:

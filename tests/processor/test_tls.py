@@ -18,6 +18,7 @@ from shared.errors import AccessError, NotSentError
 from shared.providers._base import PeerTls
 from simulator.certificates import Authority, pem_of
 from tests.processor.tls_server import END, TlsServer
+from tests.waiting import PATIENCE_SECONDS
 
 POSTEN, OTHER = "984661185", "984661186"
 
@@ -52,7 +53,9 @@ def ask(server: TlsServer, options: PeerTls) -> str:
     """Send one request as `processor.outside` does, with what must not reach the wrong one."""
 
     async def run() -> str:
-        async with httpx.AsyncClient(verify=make_context(options), trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(
+            verify=make_context(options), trust_env=False, timeout=PATIENCE_SECONDS
+        ) as client:
             answer = await client.post(server.url, headers={"x-secret": "s3cret"}, content=END)
             return answer.text
 
@@ -77,7 +80,7 @@ def test_the_right_organisation_is_accepted_by_either_generation_of_certificates
     leaf = authority.issue("POSTEN BRING AS", organisation=POSTEN, seid=seid)
     with TlsServer(tmp_path, leaf, clients=authority.certificate, newest=newest) as server:
         assert ask(server, options) == "ok"
-        assert server.closed.wait(10)
+        assert server.closed.wait(PATIENCE_SECONDS)
         assert b"s3cret" in server.heard[0]
 
 
@@ -107,7 +110,7 @@ def test_another_organisation_is_refused_before_any_byte_of_a_request(
         assert isinstance(error, ssl.SSLCertVerificationError)
         assert said in error.verify_message
         assert POSTEN in error.verify_message
-        assert server.closed.wait(10)
+        assert server.closed.wait(PATIENCE_SECONDS)
         assert server.heard == [b""]
 
 
@@ -119,7 +122,7 @@ def test_another_root_is_refused(
         error = refusal(server, options)
         assert isinstance(error, ssl.SSLCertVerificationError)
         assert "unable to get local issuer" in error.verify_message
-        assert server.closed.wait(10)
+        assert server.closed.wait(PATIENCE_SECONDS)
         assert server.heard == [b""]
 
 
@@ -129,7 +132,7 @@ def test_an_expired_certificate_is_refused(tmp_path: Path, authority: Authority,
         error = refusal(server, options)
         assert isinstance(error, ssl.SSLCertVerificationError)
         assert "expired" in error.verify_message
-        assert server.closed.wait(10)
+        assert server.closed.wait(PATIENCE_SECONDS)
         assert server.heard == [b""]
 
 
@@ -233,7 +236,7 @@ def test_the_daemons_sender_says_who_refused_whom(
     with TlsServer(tmp_path, wrong, clients=authority.certificate) as server:
         with pytest.raises(NotSentError, match=f"not of organisation {POSTEN}, it names {OTHER}"):
             sent(server, options)
-        assert server.closed.wait(10)
+        assert server.closed.wait(PATIENCE_SECONDS)
         assert server.heard == [b""]
 
 

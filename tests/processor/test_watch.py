@@ -18,7 +18,7 @@ from shared.clock import Clock
 from shared.spool import Entry, Folder, Spool
 
 pytestmark = pytest.mark.anyio
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 
 
 @pytest.fixture

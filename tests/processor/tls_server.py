@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from simulator.certificates import pem_of
+from tests.waiting import PATIENCE_SECONDS
 
 END = b"the end of a request"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -56,7 +57,7 @@ class TlsServer:
     ) -> None:
         # Closing alone would not end a call that waits.
         self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
         self._listening.close()
 
     def _serve(self) -> None:
@@ -65,7 +66,7 @@ class TlsServer:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            connection.settimeout(10)
+            connection.settimeout(PATIENCE_SECONDS)
             with connection:
                 self._answer(connection)
 
@@ -93,6 +94,6 @@ class TlsServer:
     def _linger(encrypted: ssl.SSLSocket) -> None:
         """Let the other side end the connection, so that it is sure to hear the last words."""
         with socket.socket(fileno=encrypted.detach()) as connection:
-            connection.settimeout(10)
+            connection.settimeout(PATIENCE_SECONDS)
             while connection.recv(65536):
                 continue

@@ -39,6 +39,7 @@ from shared.providers._posten_asice import (
 from simulator.certificates import Authority, pem_of
 from simulator.files import make_pdf
 from tests.providers.posten_facts import EXAMPLES, example, needs_facts, signature_schema
+from tests.waiting import PATIENCE_SECONDS
 
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 XADES = "{http://uri.etsi.org/01903/v1.3.2#}"
@@ -70,7 +71,9 @@ def verified(folder: Path, signatures_xml: bytes, trusted: Path) -> subprocess.C
     ids = ["--id-attr:Id", "http://uri.etsi.org/01903/v1.3.2#:SignedProperties"]
     # The old version of the tool knows a key by name, the new one checks the chain by itself.
     command = ["xmlsec1", "--verify", *ids, "--trusted-pem", str(trusted), str(file)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 def unpack(folder: Path, container: bytes) -> bytes:

@@ -23,6 +23,7 @@ from shared.errors import SpoolUnavailableError
 from shared.spool import Entry, Folder, Spool
 from shared.writer import SpoolWriter
 from tests.faults import injected, needs_strace
+from tests.waiting import PATIENCE_SECONDS
 
 DAY = "2041-11-21"
 AT = datetime(2041, 11, 21, 12, tzinfo=UTC)
@@ -63,7 +64,7 @@ class Told:
     def wait(self, number: int) -> dict[str, SpoolUnavailableError | None]:
         """What was told by the time that so many have been."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.heard) >= number, timeout=20)
+            assert self._changed.wait_for(lambda: len(self.heard) >= number, timeout=PATIENCE_SECONDS)
             return dict(self.heard)
 
 
@@ -267,7 +268,7 @@ class Group:
             self._go.wait()
 
         self._writer.hand_over([NewFile(Folder.REFUSED, Entry(DAY, "held.json"), b"", durable=False)], hold)
-        assert started.wait(20)
+        assert started.wait(PATIENCE_SECONDS)
 
     def __exit__(self, *_error: object) -> None:
         self._go.set()

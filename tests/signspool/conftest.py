@@ -24,6 +24,8 @@ from shared.spool import Entry, Folder, Spool
 from signspool.cli import run
 from tests.nursery import Nursery
 
+PATIENCE_SECONDS = 240.0
+"""With a machine that has much else to do: a start alone costs a second of its time."""
 SETTINGS = """
 [spool]
 root = "{root}"
@@ -83,7 +85,7 @@ class Place:
             check=False,
             cwd=self.home,
             env=clean_environ(),
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
         return Said(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -95,7 +97,7 @@ class Place:
         """Run a command with `--json` that also logs, in a process of its own; exit codes but 0 read as 1."""
         log = self.home / f"{uuid.uuid4().hex}.log"
         process = self.nursery.start([*arguments, "--json", "--config", str(self.config)], log)
-        assert process.wait(60)
+        assert process.wait(PATIENCE_SECONDS)
         # Log lines come first, one JSON value each; the answer has its braces on lines of their own.
         said, brace, answer = f"\n{log.read_text()}".rpartition("\n{\n")
         return Said(0, brace + answer, said) if brace else Said(1, "", answer)

@@ -15,6 +15,7 @@ from shared.spool import Folder
 from signspool.finding import Finding, fail, ok, warn
 from signspool.remembering import Memory, Weight
 from tests.signspool.conftest import Place, Said, clean_environ
+from tests.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY_SECONDS = 86_400.0
@@ -104,7 +105,7 @@ def as_the_timer(place: Place, path: Path) -> Said:
             stderr=subprocess.PIPE,
             check=False,
             env={**clean_environ(), "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
     return Said(done.returncode, output.read_text(), done.stderr.decode())
 

@@ -17,7 +17,7 @@ from signspool.cli import run
 from tests.nursery import REPOSITORY
 from tests.signspool.conftest import clean_environ
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture

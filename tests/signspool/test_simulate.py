@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.nursery import Nursery
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def test_one_provider_runs_alone_and_its_guide_holds(nursery: Nursery, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_one_provider_runs_alone_and_its_guide_holds(nursery: Nursery, tmp_path:
     [api, key] = re.findall(r"^Rest PKI +(\S+) +X-Api-Key: (\S+)$", guide, re.MULTILINE)[0]
     root = api.removesuffix("/restpki")
     body = re.findall(r"-d '(.*?)' \S+/signature-sessions$", guide, re.MULTILINE)[0]
-    with httpx.Client(timeout=20, verify=False) as client:
+    with httpx.Client(timeout=PATIENCE_SECONDS, verify=False) as client:
         headers = {"X-Api-Key": key}
         session = client.post(f"{api}/api/signature-sessions", content=body, headers=headers).json()
         assert client.get(session["redirectUrl"]).status_code == 200

@@ -9,6 +9,7 @@ import pytest
 
 from simulator.server import SimulatorServer
 from simulator.world import World
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +26,5 @@ def world(server: SimulatorServer) -> World:
 @pytest.fixture
 def client(server: SimulatorServer, world: World) -> Iterator[httpx.Client]:
     # Loading certificates takes longer than most of these tests, and nothing here is encrypted.
-    with httpx.Client(base_url=server.url, timeout=10, verify=False) as opened:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_SECONDS, verify=False) as opened:
         yield opened

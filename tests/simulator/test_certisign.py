@@ -14,6 +14,7 @@ from simulator.certisign import BytesAs, Document, PackageShape
 from simulator.files import make_p7s, make_pdf
 from simulator.peer import NotReady, PeerError
 from simulator.world import World
+from tests.waiting import PATIENCE_SECONDS
 
 BASE = "/certisign/api/v2/document"
 PERSON = {
@@ -76,7 +77,7 @@ def test_upload_create_sign_fetch(api: httpx.Client, world: World, server: Any, 
     # The link of the callback itself works, and works only with the token.
     (file,) = api.get(flow["apiDownload"]).json()
     assert b"(Assinado: Contrato)" in base64.b64decode(file["bytes"])
-    assert httpx.get(flow["apiDownload"]).status_code == 401
+    assert httpx.get(flow["apiDownload"], timeout=PATIENCE_SECONDS).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from simulator.posten_server import Papers, PostenServer, make_papers
 from simulator.posten_wire import Person
 from simulator.weather import Storm, StormKind
 from tests.providers.posten_facts import needs_facts, schema
+from tests.waiting import PATIENCE_SECONDS
 
 ANNE, BO = Person(personal_number="01013300001"), Person(email="bo@example.com", mobile="90000000")
 PORTAL = f"/api/{SENDER}/portal/signature-jobs"
@@ -81,7 +82,7 @@ def tls(papers: Papers) -> ssl.SSLContext:
 
 @pytest.fixture
 def client(server: PostenServer, tls: ssl.SSLContext, posten: Posten) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, verify=tls, trust_env=False, timeout=10) as opened:
+    with httpx.Client(base_url=server.url, verify=tls, trust_env=False, timeout=PATIENCE_SECONDS) as opened:
         yield opened
 
 
@@ -418,7 +419,7 @@ def test_a_certificate_of_another_root_is_refused_with_an_alert(
     (tmp_path / "c.key").write_bytes(pem_of(key))
     stranger = context(papers, tmp_path / "c.pem", tmp_path / "c.key")
     with pytest.raises(httpx.ConnectError, match="ALERT_UNKNOWN_CA"):
-        httpx.get(server.url, verify=stranger, trust_env=False)
+        httpx.get(server.url, verify=stranger, trust_env=False, timeout=PATIENCE_SECONDS)
 
 
 def test_the_keys_that_are_made_are_for_their_owner_alone(papers: Papers) -> None:

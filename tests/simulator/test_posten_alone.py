@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import build_providers, load_settings
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,5 +65,5 @@ def test_the_printed_commands_reach_it_and_it_ends_on_a_signal(
     assert all("There is no such job" in output for output in outputs[1:4])
     assert outputs[4] == '{"jobs":[]}'
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, "Traceback" in rest) == (0, False)

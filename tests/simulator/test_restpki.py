@@ -18,6 +18,7 @@ from simulator.restpki_store import COMPLETED
 from simulator.server import SimulatorServer
 from simulator.world import World
 from tests.providers.conftest import SAMPLES, make_callback, make_provider
+from tests.waiting import PATIENCE_SECONDS
 
 BASE = "/restpki/api"
 
@@ -41,7 +42,7 @@ def read(api: httpx.Client, document_id: str) -> dict[str, Any]:
 
 
 def without_key(link: str) -> httpx.Response:
-    return httpx.get(link, timeout=10, verify=False)
+    return httpx.get(link, timeout=PATIENCE_SECONDS, verify=False)
 
 
 def session_of(**more: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from simulator.peer import PeerError, StoredFile
 from simulator.restpki import RestPki, Session
 from simulator.switches import switches_of
 from simulator.world import World
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 BASE = "/restpki/api"
 RETURN_URL = "http://app.invalid/back?order=7"
@@ -59,13 +59,15 @@ def test_a_user_signs_on_the_page_and_is_sent_back(api: httpx.Client, restpki: R
     body = {"returnUrl": RETURN_URL, "documents": []}
     created = api.post(f"{BASE}/signature-sessions", json=body).json()
     page = created["redirectUrl"]
-    assert "Assinar" in httpx.get(page, verify=False).text
+    assert "Assinar" in httpx.get(page, verify=False, timeout=PATIENCE_SECONDS).text
     mine = ("meu <contrato>.pdf", make_pdf("x"), "application/pdf")
-    answer = httpx.post(page, data={"action": "sign"}, files={"file": mine}, verify=False)
+    answer = httpx.post(
+        page, data={"action": "sign"}, files={"file": mine}, verify=False, timeout=PATIENCE_SECONDS
+    )
     assert answer.status_code == 302
     back = f"{RETURN_URL}&signatureSessionId={created['sessionId']}"
     assert answer.headers["location"] == back
-    assert httpx.get(page, verify=False).headers["location"] == back
+    assert httpx.get(page, verify=False, timeout=PATIENCE_SECONDS).headers["location"] == back
     session = restpki.session(created["sessionId"])
     assert statuses(api, session) == ("Completed", ["Completed"])
     [document_id] = session.document_ids
@@ -74,7 +76,7 @@ def test_a_user_signs_on_the_page_and_is_sent_back(api: httpx.Client, restpki: R
 
 def test_the_name_of_a_document_is_text_on_the_page(api: httpx.Client, restpki: RestPki) -> None:
     session = make_session(restpki, "<b>.pdf")
-    text = httpx.get(f"{restpki.base_url}/sign/{session.token}", verify=False).text
+    text = httpx.get(f"{restpki.base_url}/sign/{session.token}", verify=False, timeout=PATIENCE_SECONDS).text
     assert "&lt;b&gt;.pdf" in text
     assert "<b>.pdf" not in text
 
@@ -88,7 +90,7 @@ def test_without_a_return_address_the_window_may_be_closed(api: httpx.Client, re
     session = make_session(restpki)
     session.return_url = None
     page = f"{restpki.base_url}/sign/{session.token}"
-    answer = httpx.post(page, files={"action": (None, "cancel")}, verify=False)
+    answer = httpx.post(page, files={"action": (None, "cancel")}, verify=False, timeout=PATIENCE_SECONDS)
     assert answer.status_code == 200
     assert "fechar" in answer.text
     assert restpki.return_address(session) is None
@@ -331,8 +333,8 @@ def test_files_stand_in_the_answer_or_behind_a_redirect_on_request(
     assert (file["url"], file["location"]) == (None, None)
     restpki.content_in_answers, restpki.redirected_links = False, True
     link = api.get(f"{BASE}/documents/{document.id}").json()["originalFile"]["url"]
-    assert httpx.get(link, verify=False).status_code == 302
-    followed = httpx.get(link, verify=False, follow_redirects=True)
+    assert httpx.get(link, verify=False, timeout=PATIENCE_SECONDS).status_code == 302
+    followed = httpx.get(link, verify=False, timeout=PATIENCE_SECONDS, follow_redirects=True)
     assert followed.content == document.files["original-file"].content
 
 

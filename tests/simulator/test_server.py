@@ -19,6 +19,7 @@ import pytest
 
 from simulator.server import SimulatorServer
 from simulator.world import World
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +29,8 @@ def test_two_servers_stand_beside_each_other_on_loopback_and_share_nothing() -> 
         assert one.url != two.url
         assert one.url.startswith("http://127.0.0.1:")
         one.world.ssign.send()
-        assert len(httpx.get(f"{one.url}/_state").json()["ssign"]["envelopes"]) == 1
-        assert httpx.get(f"{two.url}/_state").json()["ssign"]["envelopes"] == []
+        assert len(httpx.get(f"{one.url}/_state", timeout=PATIENCE_SECONDS).json()["ssign"]["envelopes"]) == 1
+        assert httpx.get(f"{two.url}/_state", timeout=PATIENCE_SECONDS).json()["ssign"]["envelopes"] == []
 
 
 def test_a_renewed_server_has_a_new_world_at_the_same_address() -> None:
@@ -37,18 +38,18 @@ def test_a_renewed_server_has_a_new_world_at_the_same_address() -> None:
         old = server.world
         old.ssign.send()
         new = server.renew()
-        assert httpx.get(f"{server.url}/_state").json()["ssign"]["envelopes"] == []
+        assert httpx.get(f"{server.url}/_state", timeout=PATIENCE_SECONDS).json()["ssign"]["envelopes"] == []
         assert new is server.world is not old
         assert new.certisign.base_url == f"{server.url}/certisign"
 
 
 def test_a_stopped_server_has_closed_its_port_and_ended_its_thread() -> None:
     before = threading.active_count()
-    with SimulatorServer() as server, httpx.Client(base_url=server.url) as client:
+    with SimulatorServer() as server, httpx.Client(base_url=server.url, timeout=PATIENCE_SECONDS) as client:
         # The connection is left open on purpose.
         assert client.get("/_state").status_code == 200
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url)
+        httpx.get(server.url, timeout=PATIENCE_SECONDS)
     assert threading.active_count() == before
 
 
@@ -62,7 +63,7 @@ def test_callbacks_carry_the_address_of_the_server() -> None:
 
 
 def test_many_requests_at_once_are_all_recorded_and_stored_once() -> None:
-    with SimulatorServer() as server, httpx.Client(base_url=server.url) as client:
+    with SimulatorServer() as server, httpx.Client(base_url=server.url, timeout=PATIENCE_SECONDS) as client:
         headers = {"Authorization": f"Bearer {server.world.dms.token}"}
 
         def send() -> None:
@@ -103,9 +104,9 @@ def test_the_foreground_ends_in_order_on_a_signal(
     found = re.search(r"(http://\S+)/_state", printed)
     assert found is not None
     url = found[1]
-    assert httpx.get(f"{url}/_state").status_code == 200
+    assert httpx.get(f"{url}/_state", timeout=PATIENCE_SECONDS).status_code == 200
     process.send_signal(number)
-    rest, _ = process.communicate(timeout=10)
+    rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     # uvicorn ends in order on both, and then lets SIGTERM have its usual effect.
     assert process.returncode == (0 if number == signal.SIGINT else -number)
     assert "Traceback" not in rest

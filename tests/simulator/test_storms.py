@@ -16,7 +16,7 @@ from simulator.app import create_simulator
 from simulator.server import SimulatorServer
 from simulator.weather import Peer, Storm, StormKind
 from simulator.world import World
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 FILE = b"%PDF-1.4 a file of some length"
 
@@ -33,7 +33,7 @@ def strike(world: World, kind: StormKind, **more: Any) -> None:
 def raw(server: SimulatorServer) -> Iterator[socket.socket]:
     """A plain connection, to see what really goes over the wire."""
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as opened:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as opened:
         yield opened
 
 
@@ -81,7 +81,7 @@ def test_silence_after_acting_outlasts_the_caller(client: httpx.Client, world: W
         client.post(
             "/dms/files", content=FILE, headers={"Authorization": f"Bearer {world.dms.token}"}, timeout=0.3
         )
-    assert len(world.dms.received) == 1
+    wait_until(lambda: len(world.dms.received) == 1, "the file to arrive")
     assert world.requests_to("dms")[0].status is None
 
 
@@ -194,7 +194,7 @@ def test_stopping_does_not_wait_for_a_storm(world: World) -> None:
     failures: list[httpx.HTTPError] = []
 
     def call() -> None:
-        with httpx.Client(base_url=second.url, timeout=30) as client:
+        with httpx.Client(base_url=second.url, timeout=PATIENCE_SECONDS) as client:
             try:
                 post(client, world)
             except httpx.HTTPError as error:

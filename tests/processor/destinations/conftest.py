@@ -20,6 +20,7 @@ from processor.destinations._base import Parcel, Step, Subject
 from processor.outside import Outside
 from shared.events import DocumentStatus
 from shared.providers._base import FileKind
+from tests.installation import free_port
 
 DMS = {"cdFluxo": "1042", "cdTarefa": "10", "cdTipoAnexo": "3", "dsEmailExecutor": "bot@example.com"}
 
@@ -179,5 +180,4 @@ def mark(request: pytest.FixtureRequest) -> Mark:
 @pytest.fixture
 def unused_tcp_port_origin() -> str:
     """An origin at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        return f"http://127.0.0.1:{closed.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"

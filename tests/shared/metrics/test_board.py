@@ -6,6 +6,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 
 from shared.metrics.board import Board
+from tests.waiting import PATIENCE_SECONDS
 
 WIDTH = 3
 
@@ -37,7 +38,7 @@ def test_processes_count_side_by_side_and_the_next_goes_on_where_a_dead_one_ende
     assert [row[1] for row in board.rows] == [5, 5]
     killed, _ = workers.pop()
     killed.kill()
-    killed.join(30)
+    killed.join(PATIENCE_SECONDS)
     assert sums(board) == [0, 10, 0]
 
     ours, theirs = start.Pipe()
@@ -47,7 +48,7 @@ def test_processes_count_side_by_side_and_the_next_goes_on_where_a_dead_one_ende
     assert sorted(row[1] for row in board.rows) == [5, 10]
     for worker, pipe in (*workers, (third, ours)):
         pipe.send("end")
-        worker.join(30)
+        worker.join(PATIENCE_SECONDS)
         assert worker.exitcode == 0
 
 

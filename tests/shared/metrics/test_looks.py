@@ -11,8 +11,9 @@ import structlog.testing
 
 from shared.errors import SpoolUnavailableError
 from shared.metrics.looks import Look
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = PATIENCE_SECONDS
 
 
 @contextmanager
@@ -26,10 +27,7 @@ def looking(act: Callable[[], int], keep_seconds: float = 0.0) -> Iterator[Look[
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    wait_until(condition, "the look")
 
 
 def test_a_look_that_hangs_holds_nobody_up_and_leaves_what_was_found_before() -> None:

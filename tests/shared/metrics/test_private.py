@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +16,7 @@ from prometheus_client.registry import Collector
 from shared.metrics.families import registry
 from shared.metrics.private import Health, PrivateAddress
 from tests.installation import free_port
-
-DEADLINE_SECONDS = 20.0
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 class Figures(Collector):
@@ -54,7 +52,7 @@ class Tier:
 
     def get(self, path: str, method: str = "GET") -> httpx.Response:
         named = f"[{self.host}]" if ":" in self.host else self.host
-        return httpx.request(method, f"http://{named}:{self.port}{path}", timeout=DEADLINE_SECONDS)
+        return httpx.request(method, f"http://{named}:{self.port}{path}", timeout=PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -72,7 +70,7 @@ def test_metrics_are_served_in_the_form_that_prometheus_asks_for() -> None:
         assert "\nheight_meters 3.0\n" in plain.text
         assert "process_resident_memory_bytes" in plain.text
         wanted = {"accept": "application/openmetrics-text; version=1.0.0"}
-        other = httpx.get(f"http://127.0.0.1:{tier.port}/metrics", headers=wanted, timeout=DEADLINE_SECONDS)
+        other = httpx.get(f"http://127.0.0.1:{tier.port}/metrics", headers=wanted, timeout=PATIENCE_SECONDS)
         assert other.headers["content-type"].startswith("application/openmetrics-text")
         assert other.text.endswith("# EOF\n")
 
@@ -122,31 +120,30 @@ def test_a_port_that_is_taken_is_told_and_had_as_soon_as_it_is_free() -> None:
             assert [line["event"] for line in lines] == ["metrics.not_served"]
             assert "set another under [metrics]" in lines[0]["reason"]
             other.close()
-            end = time.monotonic() + DEADLINE_SECONDS
-            while not any(line["event"] == "metrics.served" for line in lines):
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            wait_until(lambda: any(line["event"] == "metrics.served" for line in lines), "the port to be had")
             assert tier.get("/healthz").status_code == 200
 
 
 def test_many_who_connect_and_say_nothing_do_not_keep_others_out_for_long() -> None:
     """More connections than are served at once are closed, and the silent ones in their time."""
     with serving(Tier()) as tier:
-        silent = [socket.create_connection(("127.0.0.1", tier.port)) for _ in range(12)]
+        silent = [
+            socket.create_connection(("127.0.0.1", tier.port), timeout=PATIENCE_SECONDS) for _ in range(12)
+        ]
         closed = 0
         for connection in silent[8:]:
-            connection.settimeout(DEADLINE_SECONDS)
             closed += connection.recv(10) == b""
         assert closed == 4
         for connection in silent:
             connection.close()
-        end = time.monotonic() + DEADLINE_SECONDS
-        while True:
+
+        def is_answered() -> bool:
             try:
-                assert tier.get("/healthz").status_code == 200
-                break
+                return tier.get("/healthz").status_code == 200
             except httpx.TransportError:
-                assert time.monotonic() < end
+                return False
+
+        wait_until(is_answered, "an answer")
 
 
 def test_an_address_of_the_sixth_kind_is_served() -> None:
