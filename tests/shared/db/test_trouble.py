@@ -20,7 +20,7 @@ from shared.db.session import Database
 from shared.errors import DatabaseUnavailableError
 from tests.conftest import make_database
 from tests.shared.db.test_session import make_row
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_the_loser_of_a_deadlock_may_try_again(postgres_work: URL) -> None:
                 for key in (first, second):
                     connection.execute(select(Document.id).where(Document.key == key).with_for_update())
                     if key == first:
-                        both_hold_one.wait(10)
+                        both_hold_one.wait(PATIENCE_SECONDS)
         except DatabaseUnavailableError as error:
             return str(error)
         return ""
@@ -267,18 +267,21 @@ def test_a_server_that_is_silent_too_long_is_unavailable_and_lets_go_of_the_call
         connection.exec_driver_sql("SELECT pg_sleep(600) -- the silent one")
     running = text("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE :words")
 
+    patient = Database(postgres_work)
+
     def is_ended() -> bool:
-        with database.reading() as connection:
+        with patient.reading() as connection:
             return not connection.scalar(running, {"words": "SELECT pg_sleep(600)%"})
 
     wait_until(is_ended, "the server to end it")
-    database.close()
+    for opened in (database, patient):
+        opened.close()
 
 
 def test_an_answer_that_comes_in_pieces_may_take_long(postgres_work: URL) -> None:
-    database = Database(postgres_work, silence_seconds=1.0)
+    database = Database(postgres_work, silence_seconds=3.0)
     with database.transaction() as connection:
-        pieces = "SELECT repeat('x', 10000), pg_sleep(0.4) FROM generate_series(1, 4)"
+        pieces = "SELECT repeat('x', 10000), pg_sleep(0.8) FROM generate_series(1, 4)"
         assert len(connection.exec_driver_sql(pieces).all()) == 4
     database.close()
 
@@ -291,16 +294,16 @@ def test_at_the_end_nobody_waits_any_more(postgres_work: URL) -> None:
         try:
             with database.transaction() as connection:
                 called.set()
-                connection.exec_driver_sql("SELECT pg_sleep(30)")
+                connection.exec_driver_sql("SELECT pg_sleep(600)")
         except DatabaseUnavailableError as error:
             return str(error)
         return ""
 
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait)
-        assert called.wait(10)
+        assert called.wait(PATIENCE_SECONDS)
         database.give_up()
-        assert "no answer" in waiting.result(10)
+        assert "no answer" in waiting.result(PATIENCE_SECONDS)
     with pytest.raises(DatabaseUnavailableError, match="ends"), database.transaction():
         pass
     database.close()
