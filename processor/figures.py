@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
+from processor.access import REFUSED
 from processor.silence import unanswered_since
 from shared.db.models import FileRow, OutboxRow, PollRow, State
 
@@ -81,10 +82,14 @@ class Vain:
 
 
 def tried_in_vain(connection: Connection, lane: str) -> Vain | None:
-    """What is owed in a lane, was tried and will be tried again; None when nothing is."""
+    """What is owed in a lane, was tried and will be tried again; None when nothing is.
+
+    A try that ended with our key being refused is not charged, and counts here all the same.
+    """
+    tried = or_(OutboxRow.attempts > 0, OutboxRow.last_error.startswith(REFUSED, autoescape=True))
     row = connection.execute(
         select(OutboxRow.created_at, OutboxRow.last_error)
-        .where(OutboxRow.lane == lane, OutboxRow.state == State.DUE, OutboxRow.attempts > 0)
+        .where(OutboxRow.lane == lane, OutboxRow.state == State.DUE, tried)
         .where(OutboxRow.last_error != "")
         .order_by(OutboxRow.created_at)
         .limit(1)

@@ -205,6 +205,15 @@ def test_what_is_tried_in_vain_for_too_long_fails_with_how_the_last_try_ended(pl
     with tables(place) as connection:
         connection.execute(text("UPDATE outbox SET attempts = 0, last_error = 'no calls are left'"))
     assert check(place)[0] == 0
+    # Where our key is refused nobody is charged, and a person has to mend it.
+    refused = "our key is not accepted: correct access_key"
+    with tables(place) as connection:
+        connection.execute(text("UPDATE outbox SET last_error = :reason"), {"reason": refused})
+    code, found = check(place)
+    assert (code, found["owed to provider ssign"]["finding"]) == (
+        1,
+        f"tried in vain for 3h, longer than 2h; last: {refused}",
+    )
     with tables(place) as connection:
         connection.execute(text("UPDATE outbox SET last_error = '', next_attempt_at = :at"), {"at": long_ago})
     code, found = check(place)
