@@ -38,6 +38,13 @@ _DMS = {"cdFluxo": "1", "cdTarefa": "5", "cdTipoAnexo": "3", "cdTipoDocumento": 
 
 _FOLDER = 'kind = "folder"\npath = "{home}/archive"'
 _HTTP = 'kind = "http"\nurl = "{peers}/dms/files"\nbody = "{body}"'
+_S3 = """kind = "s3"
+endpoint = "{peers}"
+bucket = "contracts"
+region = "us-east-1"
+access_key = "k"
+secret_key = "s"
+"""
 _SMARTSHARE = """kind = "smartshare"
 base_url = "{peers}/smartshare"
 client = "c"
@@ -68,6 +75,7 @@ _WAYS = (
     _Way("fetch an array of numbers, to a folder", "certisign", "chave", _FOLDER, "numbers-"),
     _Way("fetch raw, to HTTP as it is", "ssign", "file_ids", _HTTP.replace("{body}", "raw")),
     _Way("fetch raw, to HTTP as a form", "ssign", "file_ids", _HTTP.replace("{body}", "multipart")),
+    _Way("fetch raw, to S3", "ssign", "file_ids", _S3),
     _Way(
         "fetch raw, to SmartShare as an attachment",
         "ssign",

@@ -72,7 +72,7 @@ class LargeFilePeers:
             else:
                 await _swallow(reader, head)
                 body = json.dumps(_ANSWERS).encode("ascii")
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n' % len(body) + body)
                 await writer.drain()
         writer.close()
 

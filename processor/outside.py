@@ -335,15 +335,9 @@ class Outside:
         status = response.status_code
         if not 300 <= status < 400:
             return
-        target = "nowhere"
-        if "location" in response.headers:
-            try:
-                target = origin_of(urljoin(url, response.headers["location"]))
-            except ValueError:
-                target = "an address that is none"
         said = (
-            f"{self._peer} answered with {status}, a redirect to {target}, which is not followed: "
-            "check the address in the settings"
+            f"{self._peer} answered with {status}, a redirect to {redirect_target(url, response.headers)}, "
+            "which is not followed: check the address in the settings"
         )
         if status in _NOTHING_DONE:
             raise TransientError(said)
@@ -373,6 +367,16 @@ class Outside:
         if self._peer_tls is not None and self._peer_tls.certificate:
             said += "; if that goes on, it may be our certificate that it does not accept"
         return NoAnswerError(said)
+
+
+def redirect_target(url: str, headers: Mapping[str, str]) -> str:
+    """Where an answer to a request points, for a message: the origin, in which no secret can stand."""
+    if "location" not in headers:
+        return "nowhere"
+    try:
+        return origin_of(urljoin(url, headers["location"]))
+    except ValueError:
+        return "an address that is none"
 
 
 @cache

@@ -166,7 +166,7 @@ class PartsMaker:
     def _accesses(self, settings: Settings, before: Parts | None) -> dict[str, Access]:
         accesses = {
             name: Access(
-                # A provider's name is what the log says; destinations and the mirror refuse nobody's key.
+                # What the log says is the name of the provider or destination.
                 name.partition(":")[2] or name,
                 pause_seconds=settings.processor.breaker_pause,
                 monotonic=self.spool.clock.monotonic,

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from simulator import arqsign_api, certisign_api, dms, restpki_api, smartshare, ssign
+from simulator import arqsign_api, certisign_api, dms, restpki_api, s3_api, smartshare, ssign
 from simulator.peer import PeerError, json_object, refusing
 from simulator.switches import set_switches, switches_of
 from simulator.weather import Peer, storms_from
@@ -27,7 +27,9 @@ def create_simulator(world: World | None = None, only: Peer | None = None) -> St
     world = world or World()
 
     def wired(app: ASGIApp, peer: Peer) -> Mount:
-        return Mount(f"/{peer}", app=Wire(app, peer, world.weather, world.requests))
+        # What an address of S3 signs begins with the bucket.
+        path = world.s3.bucket if peer == "s3" else peer
+        return Mount(f"/{path}", app=Wire(app, peer, world.weather, world.requests))
 
     peers: dict[Peer, ASGIApp] = {
         "arqsign": arqsign_api.create_app(world.arqsign),
@@ -36,6 +38,7 @@ def create_simulator(world: World | None = None, only: Peer | None = None) -> St
         "restpki": restpki_api.create_app(world.restpki),
         "smartshare": smartshare.create_app(world.smartshare),
         "dms": dms.create_app(world.dms),
+        "s3": s3_api.create_app(world.s3),
     }
     return controlled(world, *(wired(app, peer) for peer, app in peers.items() if only in (None, peer)))
 

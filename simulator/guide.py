@@ -86,5 +86,9 @@ _HEADS: Mapping[Peer, _Piece] = {
     "dms": lambda world, url: (
         f"DMS         {url}/dms/files                     Authorization: Bearer {world.dms.token}"
     ),
+    "s3": lambda world, url: (
+        f"S3          {url}  bucket: {world.s3.bucket}  region: {world.s3.region}\n"
+        f"            access_key: {world.s3.access_key}  secret_key: {world.s3.secret_key}"
+    ),
 }
 _TRIES: Mapping[Peer, _Piece] = {"ssign": _ssign, "arqsign": _arqsign}

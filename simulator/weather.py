@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-Peer = Literal["arqsign", "ssign", "certisign", "restpki", "posten", "smartshare", "dms"]
+Peer = Literal["arqsign", "ssign", "certisign", "restpki", "posten", "smartshare", "dms", "s3"]
 """Who a request is sent to."""
 
 

@@ -12,6 +12,7 @@ from simulator.dms import Dms
 from simulator.peer import PeerError, whole_number
 from simulator.posten import Posten
 from simulator.restpki import RestPki
+from simulator.s3 import S3
 from simulator.smartshare import SmartShare
 from simulator.ssign import SSign
 from simulator.weather import Peer, Weather
@@ -32,6 +33,7 @@ class World:
     posten: Posten = field(default_factory=Posten)
     smartshare: SmartShare = field(default_factory=SmartShare)
     dms: Dms = field(default_factory=Dms)
+    s3: S3 = field(default_factory=S3)
     weather: Weather = field(default_factory=Weather)
     requests: list[RecordedRequest] = field(default_factory=list)
 
@@ -88,6 +90,7 @@ class World:
             "posten": self.posten.summary,
             "smartshare": self.smartshare.summary,
             "dms": self.dms.summary,
+            "s3": self.s3.summary,
             "requests": [
                 {
                     "peer": r.peer,

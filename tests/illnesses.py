@@ -10,14 +10,17 @@ from tests.misbehaving import Behaviour, answering, answering_raw
 PDF = b"%PDF-1.7\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n"
 
 FETCHES = ("ssign", "certisign")
-UPLOADS = ("repeatable", "once", "smartshare")
-"""An HTTP receiver that knows the idempotency key, one that does not, and SmartShare."""
+UPLOADS = ("repeatable", "once", "smartshare", "bucket")
+"""An HTTP receiver that knows the idempotency key, one that does not, SmartShare, and an object store."""
 RETRY, HELD, FAILED, DONE = "due", "held", "failed", "done"
 
 
 @dataclass(frozen=True)
 class Illness:
-    """How a peer behaves, and the state of what was tried then; `uploads` is in the order of `UPLOADS`.
+    """How a peer behaves, and the state of what was tried then.
+
+    `uploads` is in the order of `UPLOADS`, without the object store: for that it is as for a receiver that
+    knows repeats, but for a success, which no store tells of like this.
 
     `reason` stands in the reason of everything that is not done.
     """
@@ -41,8 +44,12 @@ class Illness:
         return {
             "ssign": self.fetch,
             "certisign": self.json_fetch or self.fetch,
-            **dict(zip(UPLOADS, self.uploads, strict=True)),
+            **dict(zip(UPLOADS, (*self.uploads, self._bucket), strict=True)),
         }
+
+    @property
+    def _bucket(self) -> str:
+        return RETRY if self.uploads[0] == DONE else self.uploads[0]
 
 
 UNKNOWN = (RETRY, HELD, HELD)

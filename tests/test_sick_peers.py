@@ -33,6 +33,7 @@ from processor.work import Worker
 from shared.db.models import Document, OutboxRow, Task
 from shared.db.session import Database
 from shared.settings.destinations import HttpSettings, SmartshareSettings
+from shared.settings.s3 import S3Settings
 from shared.spool import Spool
 from tests import misbehaving as ill
 from tests.conftest import make_database
@@ -56,6 +57,8 @@ SECRET = "a-very-secret-token"
 SESSION = "what-a-login-gives"
 PACKAGE = ill.json_body({"name": "a.pdf", "bytes": base64.b64encode(PDF).decode()})
 UPLOADED = ill.json_body({"id": "7"})
+NO_STORE = "not as an object store does"
+"""What is said of a success that tells nothing of an object."""
 MAX_FILE_BYTES = 100_000
 
 
@@ -76,7 +79,7 @@ class Peer:
         if self.illness is not None:
             await self.illness(call)
         else:
-            call.say(200, {"ssign": PDF, "certisign": PACKAGE}.get(role, UPLOADED))
+            call.say(200, {"ssign": PDF, "certisign": PACKAGE}.get(role, UPLOADED), etag='"1"')
 
 
 @dataclass
@@ -144,6 +147,7 @@ async def scene(
             "repeatable": _http(origin, "repeatable", repeatable=True, body="raw", ca_file=ca_file),
             "once": _http(origin, "once", repeatable=False, ca_file=ca_file),
             "smartshare": _smartshare(origin, ca_file),
+            "bucket": _bucket(origin, ca_file),
         },
         outside_factory=make_outside,
         clock=workshop.clock,
@@ -185,6 +189,18 @@ def _smartshare(origin: str, ca_file: Path | None) -> SmartshareSettings:
         user="user",
         password=SECRET,
         advance_on={},
+        ca_file=ca_file,
+    )
+
+
+def _bucket(origin: str, ca_file: Path | None) -> S3Settings:
+    return S3Settings(
+        kind="s3",
+        endpoint=origin,
+        bucket="bucket",
+        region="us-east-1",
+        access_key=SECRET,
+        secret_key=SECRET,
         ca_file=ca_file,
     )
 
@@ -293,7 +309,7 @@ RELOGIN = {("smartshare", "401")}
 
 
 REFUSED_KEY = {"401", "403"}
-"""What a provider answers to every document alike, so that no fetch is charged for it."""
+"""What a provider or an object store answers to every document alike, so that nothing is charged for it."""
 
 
 def check(illness: Illness, role: str, row: Any, workshop: Workshop) -> None:
@@ -301,10 +317,11 @@ def check(illness: Illness, role: str, row: Any, workshop: Workshop) -> None:
     assert SECRET not in row.last_error
     assert SESSION not in row.last_error
     assert row.lease_until is None
-    assert row.attempts == (0 if (role in FETCHES and illness.name in REFUSED_KEY) else 1), role
-    assert (row.sent_at is not None) == (role in UPLOADS[1:] and row.state in (HELD, DONE)), role
+    assert row.attempts == (0 if (role in (*FETCHES, "bucket") and illness.name in REFUSED_KEY) else 1), role
+    assert (row.sent_at is not None) == (role in ("once", "smartshare") and row.state in (HELD, DONE)), role
     if row.state != DONE:
-        assert re.search(illness.reason, row.last_error), f"{role}: {row.last_error}"
+        reason = NO_STORE if role == "bucket" and DONE in illness.uploads else illness.reason
+        assert re.search(reason, row.last_error), f"{role}: {row.last_error}"
     if row.state == RETRY:
         wait_seconds = (row.next_attempt_at - workshop.clock.now()).total_seconds()
         assert wait_seconds >= max(illness.waits_seconds, 27), role

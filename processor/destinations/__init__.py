@@ -9,10 +9,12 @@ from typing import Protocol
 from processor.destinations._base import Destination
 from processor.destinations.folder import FolderDestination
 from processor.destinations.http import HttpDestination
+from processor.destinations.s3 import S3Destination
 from processor.destinations.smartshare import SmartshareDestination
 from processor.outside import Outside
 from shared.clock import Clock
 from shared.settings.destinations import DestinationSettings, HttpSettings, SmartshareSettings
+from shared.settings.s3 import S3Settings
 
 
 class OutsideFactory(Protocol):
@@ -40,4 +42,7 @@ def _build(
     if isinstance(settings, HttpSettings):
         outside = outside_factory(name, origins=settings.origins, ca_file=settings.ca_file)
         return HttpDestination(name, settings, outside)
+    if isinstance(settings, S3Settings):
+        outside = outside_factory(name, origins=settings.origins, ca_file=settings.ca_file)
+        return S3Destination(name, settings, outside, clock)
     return FolderDestination(name, settings, clock)

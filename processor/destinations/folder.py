@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from processor.destinations._base import Destination, Parcel, Sending
+from processor.destinations._names import fitting, safe_part, with_digest
 from processor.destinations._values import Values
 from shared import template
 from shared.clock import Clock
@@ -22,8 +22,6 @@ from shared.errors import PermanentError, TransientError
 from shared.settings.destinations import FolderSettings
 
 _PIECE_BYTES = 256 * 1024
-_MAX_NAME_BYTES = 200
-_KEPT_MARKS = frozenset(" ._-()+,=@")
 # A file system may know no hard links; then a rename is the next best thing.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -163,43 +161,11 @@ def relative_path(name: str, values: Values) -> Path:
     Raises:
         PermanentError: nothing is left for the file name.
     """
-    rendered = template.parse(name).render(values.lookup, escape=_safe)
+    rendered = template.parse(name).render(values.lookup, escape=safe_part)
     *folders, last = rendered.split("/")
     if not last:
         raise PermanentError(f"the name template {name!r} gives no file name for this file: correct it")
-    return Path(*(_fit(folder) for folder in folders), _not_description(_fit(last)))
-
-
-def with_digest(path: Path, sha256: str) -> Path:
-    """The same path with a piece of the digest before the ending."""
-    return path.with_name(f"{path.stem}.{sha256[:16]}{path.suffix}")
-
-
-def _safe(value: str) -> str:
-    kept = "".join(
-        char if char.isalnum() or char in _KEPT_MARKS else _percent(char)
-        for char in unicodedata.normalize("NFC", value.encode("utf-8", "replace").decode("utf-8"))
-    )
-    # In front, a dot would hide the file and a dash look like an option; behind, some systems drop them.
-    if kept[:1] in (".", "-", " "):
-        kept = _percent(kept[0]) + kept[1:]
-    return kept[:-1] + _percent(kept[-1]) if kept[-1:] in (".", " ") else kept
-
-
-def _percent(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8"))
-
-
-def _fit(name: str) -> str:
-    """A name of at most 200 bytes; one that is cut carries a digest of the whole, and keeps its ending."""
-    if not name.strip("."):
-        return name.replace(".", "%2E")
-    encoded = name.encode("utf-8")
-    if len(encoded) <= _MAX_NAME_BYTES:
-        return name
-    suffix = Path(name).suffix if len(Path(name).suffix.encode("utf-8")) <= 16 else ""
-    tail = f"%-{hashlib.sha256(encoded).hexdigest()[:32]}{suffix}"
-    return encoded[: _MAX_NAME_BYTES - len(tail.encode("utf-8"))].decode("utf-8", "ignore") + tail
+    return Path(*(fitting(folder) for folder in folders), _not_description(fitting(last)))
 
 
 def _not_description(name: str) -> str:

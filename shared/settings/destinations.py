@@ -7,7 +7,6 @@ read, so that a misspelt name stops the start instead of the first delivery.
 from __future__ import annotations
 
 import re
-from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -15,11 +14,11 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from shared import template
 from shared.events import DocumentStatus
-from shared.expiry import EXPIRES, check_expires
-from shared.providers._base import FileKind, origin_of
+from shared.providers._base import origin_of
+from shared.settings.destination_base import DELIVERY_NAMES, DestinationSection
+from shared.settings.s3 import S3Settings
 from shared.settings.sections import Section
 
-_DELIVERY_NAMES = template.DOCUMENT_NAMES | template.FILE_NAMES
 _SECRET_NAMES = frozenset({"client_key", "password", "token"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Framing is decided by the body alone; a header that contradicts it would desynchronise the connection.
@@ -28,21 +27,7 @@ _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding
 BodyKind = Literal["json", "form", "multipart", "none"]
 
 
-class _Destination(Section):
-    kinds: list[FileKind] = Field(
-        default=[FileKind.SIGNED, FileKind.REPORT],
-        description="kinds of files that are delivered here",
-        min_length=1,
-    )
-    expires: dict[str, date] = Field(default_factory=dict, description=EXPIRES)
-
-    @model_validator(mode="after")
-    def _expires_of_secrets(self) -> Self:
-        check_expires(self, self.expires)
-        return self
-
-
-class FolderSettings(_Destination):
+class FolderSettings(DestinationSection):
     """A folder on a disk or on a mounted share."""
 
     kind: Literal["folder"] = Field(description='kind of destination: "folder"')
@@ -61,7 +46,7 @@ class FolderSettings(_Destination):
     @field_validator("name")
     @classmethod
     def _stays_inside(cls, name: str) -> str:
-        template.check(name, _DELIVERY_NAMES)
+        template.check(name, DELIVERY_NAMES)
         if not name or name.startswith("/") or name.endswith("/") or "\0" in name:
             raise ValueError("name must be a relative path that ends in a file name")
         if ".." in PurePosixPath(name).parts:
@@ -69,7 +54,7 @@ class FolderSettings(_Destination):
         return name
 
 
-class HttpSettings(_Destination):
+class HttpSettings(DestinationSection):
     """A web service that takes one file a request."""
 
     kind: Literal["http"] = Field(description='kind of destination: "http"')
@@ -110,7 +95,7 @@ class HttpSettings(_Destination):
     @field_validator("url")
     @classmethod
     def _fixed_host(cls, url: str) -> str:
-        parsed = template.check(url, _DELIVERY_NAMES)
+        parsed = template.check(url, DELIVERY_NAMES)
         first = parsed.pieces[0] if parsed.pieces else ""
         # A value may stand after the host only, so that no document can choose where its file goes.
         if not isinstance(first, str) or (len(parsed.pieces) > 1 and first.count("/") < 3):
@@ -120,7 +105,7 @@ class HttpSettings(_Destination):
 
     @model_validator(mode="after")
     def _templates(self) -> Self:
-        names = _DELIVERY_NAMES | ({"token"} if self.token else set())
+        names = DELIVERY_NAMES | ({"token"} if self.token else set())
         for text in (*self.headers.values(), *self.fields.values()):
             template.check(text, names)
         _check_headers(self.headers, multipart=self.body == "multipart")
@@ -255,7 +240,7 @@ class AttachmentCall(_Call):
         "dsAnexo": "${file_name}",
         "dsNomeArquivoOriginal": "${file_name}",
     }
-    names = _SESSION_NAMES | _DELIVERY_NAMES
+    names = _SESSION_NAMES | DELIVERY_NAMES
     carries_file = True
 
     path: str = Field(default="/v1/Anexo/InserirAnexo", description="path under base_url")
@@ -280,7 +265,7 @@ class DocumentCall(_Call):
         "stGerarAprovacao": False,
         "file": "${file_base64}",
     }
-    names = _SESSION_NAMES | _DELIVERY_NAMES
+    names = _SESSION_NAMES | DELIVERY_NAMES
     carries_file = True
 
     path: str = Field(default="/v2/Documento", description="path under base_url")
@@ -306,7 +291,7 @@ class AdvanceCall(_Call):
     path: str = Field(default="/v1/Fluxo/AvancaFluxo", description="path under base_url")
 
 
-class SmartshareSettings(_Destination):
+class SmartshareSettings(DestinationSection):
     """SmartShare, the ECM and BPM of Selbetti."""
 
     kind: Literal["smartshare"] = Field(description='kind of destination: "smartshare"')
@@ -364,7 +349,7 @@ class SmartshareSettings(_Destination):
 
 
 DestinationSettings = Annotated[
-    SmartshareSettings | HttpSettings | FolderSettings, Field(discriminator="kind")
+    SmartshareSettings | HttpSettings | FolderSettings | S3Settings, Field(discriminator="kind")
 ]
 """The settings of one destination, told apart by `kind`."""
 

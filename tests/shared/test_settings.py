@@ -225,7 +225,7 @@ class TestProblems:
             'write it like level = "info"',
             'providers.ssign.token: input should be a valid string: write it like token = "change-me"',
             "destinations.dms.kind: unknown kind: did you mean http?",
-            "destinations.other.kind: is missing: write one of smartshare, http, folder",
+            "destinations.other.kind: is missing: write one of smartshare, http, folder, s3",
             "destinations.Up: a name may hold small letters, digits, dash and underscore only",
         ]
 

@@ -13,7 +13,7 @@ from shared.settings.reference import MARKDOWN_FILE, TOML_FILE, render_markdown,
 
 RENEW = "renew it: python -m shared.settings.reference"
 COMMENTED = re.compile(r"^# (?=\[|[a-z_]+ = )", re.MULTILINE)
-HEADER = re.compile(r"^(?:# )?\[([a-z_.]+)\]$", re.MULTILINE)
+HEADER = re.compile(r"^(?:# )?\[([a-z0-9_.]+)\]$", re.MULTILINE)
 
 
 def load(text: str, folder: Path) -> Settings:
@@ -56,7 +56,7 @@ def test_a_section_loads_with_every_line_uncommented(table: str, tmp_path: Path)
 def test_everything_uncommented_loads(tmp_path: Path) -> None:
     settings = load(COMMENTED.sub("", render_toml()), tmp_path)
     assert set(settings.providers) == set(provider_classes())
-    assert set(settings.destinations) >= {"folder", "http", "smartshare"}
+    assert set(settings.destinations) >= {"folder", "http", "s3", "smartshare"}
     assert settings.database.mirror is not None
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from processor.destinations import build_destinations
 from processor.destinations.folder import FolderDestination
 from processor.destinations.http import HttpDestination
+from processor.destinations.s3 import S3Destination
 from processor.destinations.smartshare import SmartshareDestination
 from processor.outside import Outside
 from shared.clock import Clock
@@ -31,6 +32,13 @@ def test_each_kind_has_its_destination_and_the_web_ones_a_sender_for_their_origi
             },
             "api": {"kind": "http", "url": "http://api.example:81/in", "kinds": ["signed"]},
             "disk": {"kind": "folder", "path": tmp_path},
+            "bucket": {
+                "kind": "s3",
+                "bucket": "contracts",
+                "region": "sa-east-1",
+                "access_key": "k",
+                "secret_key": "s",
+            },
         }
     )
     made: list[tuple[str, frozenset[str], Path | None]] = []
@@ -45,12 +53,14 @@ def test_each_kind_has_its_destination_and_the_web_ones_a_sender_for_their_origi
         "ecm": (SmartshareDestination, "ecm", False),
         "api": (HttpDestination, "api", True),
         "disk": (FolderDestination, "disk", True),
+        "bucket": (S3Destination, "bucket", True),
     }
     assert built["api"].kinds == {FileKind.SIGNED}
     assert built["disk"].kinds == {FileKind.SIGNED, FileKind.REPORT}
     assert made == [
         ("ecm", frozenset({"https://ecm.example:443"}), Path("/ca.pem")),
         ("api", frozenset({"http://api.example:81"}), None),
+        ("bucket", frozenset({"https://contracts.s3.sa-east-1.amazonaws.com:443"}), None),
     ]
     assert "/ca.pem" in (built["ecm"].why_unusable() or "")
     assert built["api"].why_unusable() is None
