@@ -10,13 +10,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from processor.converse import ask_in_memory, converse, whole_content
 from processor.jsontree import JsonTreeDecoder
 from processor.labels import disposition_name, plain_name
 from processor.landing import LandedFile, Landing, remove_leftovers
 from processor.sender import Streamed, StreamingSender
+from processor.signatures import FileToCheck, SignatureCheck
 from processor.unpack import JsonFilesDecoder, Part, expand_zip
 from processor.verify import MEDIA_TYPES, check_file, ending_of
 from shared.errors import NotReadyError, PermanentError, TransientError
@@ -28,6 +29,7 @@ from shared.providers._base import (
     FileKind,
     Into,
     Provider,
+    ProviderSettings,
     Request,
     SignedFile,
 )
@@ -53,7 +55,7 @@ class StoredFile:
     """A fetched file in its final place, whole and on disk.
 
     `name` is a plain file name made of the provider's label; `path` is where the file lies, under a name of
-    ours.
+    ours. `signatures` is how many were checked and are right, None where none had to be.
     """
 
     kind: FileKind
@@ -63,6 +65,15 @@ class StoredFile:
     size_bytes: int
     sha256: str
     path: Path
+    signatures: int | None = None
+
+
+class _Whole(NamedTuple):
+    """A file that was found whole, where it landed, and the ending that fits it."""
+
+    signed: SignedFile
+    landed: LandedFile
+    ending: str
 
 
 async def fetch_files(
@@ -72,6 +83,7 @@ async def fetch_files(
     folder: Path,
     *,
     max_file_bytes: int,
+    signatures: SignatureCheck,
 ) -> list[StoredFile]:
     """Fetch the files of a document into a folder, check them, and bring them to disk.
 
@@ -80,8 +92,8 @@ async def fetch_files(
     `.fetch-*`, which is removed whatever happens.
 
     Raises:
-        WaitingError, PermanentError, TransientError: what the provider's file, `processor.outside` or
-            `processor.verify` found.
+        WaitingError, PermanentError, TransientError: what the provider's file, `processor.outside`,
+            `processor.verify` or `processor.signatures` found.
         SpoolUnavailableError: the folder cannot be written.
     """
     landing = Landing(folder, max_file_bytes=max_file_bytes)
@@ -89,7 +101,9 @@ async def fetch_files(
         chosen = await _converse(provider, document, sender, landing)
         if not chosen:
             raise NotReadyError(f"{provider.title} has no file of this document yet")
-        return await _in_thread(lambda: _store(document.document_id, chosen, landing))
+        whole = await _in_thread(lambda: [_check(signed, landing) for signed in chosen])
+        counts = await _check_signatures(whole, provider.settings, signatures)
+        return await _in_thread(lambda: _store(document.document_id, whole, counts, landing))
     finally:
         await _in_thread(landing.remove)
 
@@ -235,17 +249,31 @@ def _media_type(label: str) -> str:
     return value if _MEDIA_TYPE.fullmatch(value) else _ANY_TYPE
 
 
-def _store(document_id: str, chosen: list[SignedFile], landing: Landing) -> list[StoredFile]:
-    """Check the chosen files, then move them to their places; returns them as they lie there."""
-    landed = [landing.file(signed.file.token) for signed in chosen]
-    endings = [_check(signed, file.path) for signed, file in zip(chosen, landed, strict=True)]
+async def _check_signatures(
+    files: list[_Whole], settings: ProviderSettings, signatures: SignatureCheck
+) -> dict[Path, int]:
+    """How many signatures each signed file carries; nothing when the provider's are not to be checked."""
+    signed = [file for file in files if file.signed.kind is FileKind.SIGNED]
+    if settings.signatures == "unchecked" or not signed:
+        return {}
+    return await signatures.check(
+        [FileToCheck(file.signed.source, file.landed.path, file.ending) for file in signed],
+        [file.landed.path for file in files if file.signed.kind is not FileKind.SIGNED],
+        settings,
+    )
+
+
+def _store(
+    document_id: str, files: list[_Whole], counts: Mapping[Path, int], landing: Landing
+) -> list[StoredFile]:
+    """Move checked files to their places; returns them as they lie there."""
     places: Counter[FileKind] = Counter()
     names = []
-    for signed, ending in zip(chosen, endings, strict=True):
+    for signed, _, ending in files:
         places[signed.kind] += 1
         stem = f"{encode_id(document_id)}_{signed.kind}_{places[signed.kind]}_{signed.file.sha256[:12]}"
         names.append(f"{stem}.{ending}")
-    paths = landing.keep(list(zip(landed, names, strict=True)))
+    paths = landing.keep([(file.landed, name) for file, name in zip(files, names, strict=True)])
     return [
         StoredFile(
             kind=signed.kind,
@@ -255,19 +283,20 @@ def _store(document_id: str, chosen: list[SignedFile], landing: Landing) -> list
             size_bytes=signed.file.size_bytes,
             sha256=signed.file.sha256,
             path=path,
+            signatures=counts.get(landed.path),
         )
-        for signed, ending, path in zip(chosen, endings, paths, strict=True)
+        for (signed, landed, ending), path in zip(files, paths, strict=True)
     ]
 
 
-def _check(signed: SignedFile, path: Path) -> str:
-    file = signed.file
+def _check(signed: SignedFile, landing: Landing) -> _Whole:
+    file, landed = signed.file, landing.file(signed.file.token)
     # People send out for signature whatever they like; it is what comes back signed that has a known form.
     any_kind = signed.kind is FileKind.ORIGINAL
     try:
         with unavailable("check a fetched file", gone_too=True):
-            return check_file(
-                path,
+            ending = check_file(
+                landed.path,
                 file.head,
                 file.media_type,
                 file.name,
@@ -276,6 +305,7 @@ def _check(signed: SignedFile, path: Path) -> str:
             )
     except PermanentError as error:
         raise PermanentError(f"{signed.source}: {error}") from error
+    return _Whole(signed, landed, ending)
 
 
 async def _in_thread(act: Callable[[], T]) -> T:

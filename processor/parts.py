@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from processor.poll import Poller
 from processor.reading import Reader
 from processor.retention import Retention
 from processor.settle import Settler
+from processor.signatures import SignatureCheck
 from processor.taking import TakerSettings
 from processor.work import Worker
 from shared.clock import Clock
@@ -83,6 +84,7 @@ class PartsMaker:
     writer: SpoolWriter
     means: Means
     metrics: ProcessorMetrics
+    signatures: SignatureCheck = field(default_factory=SignatureCheck)
 
     def parts(self, settings: Settings, before: Parts | None = None) -> Parts:
         """Parts for these settings; no connection is opened. `before` are those that they replace."""
@@ -115,6 +117,7 @@ class PartsMaker:
             mirror=mirror,
             policy=Policy(destinations, mirror is not None),
             max_file_bytes=settings.processor.max_file,
+            signatures=self.signatures,
         )
         # How long ago a file was changed is for the machine's own clock to say.
         reader = Reader(Spool(self.spool.root, self.own), providers)

@@ -1,7 +1,7 @@
 """Checks that a fetched file is whole and what it says it is.
 
 This is wholeness: a file that passes was not cut off, damaged or replaced by an error page. Whether its
-signatures are right, and whose they are, is a cryptographic question that is not asked here.
+signatures are right, and whose they are, is a cryptographic question, which `processor.signatures` asks.
 """
 
 from __future__ import annotations

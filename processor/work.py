@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection, select
 
 from processor import outbox, owed
@@ -19,6 +20,7 @@ from processor.leasing import Leased
 from processor.mirror import Mirror
 from processor.outbox import DocumentFacts
 from processor.sender import StreamingSender
+from processor.signatures import SignatureCheck
 from shared.db.models import EventRow, FileRow, Task
 from shared.db.session import Database
 from shared.errors import (
@@ -35,6 +37,8 @@ from shared.providers._base import DocumentView, FileKind
 from shared.spool import Spool, make_folder, unavailable
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 Note = Callable[[Connection], list[str]]
 """Writes down that a thing is done; returns paths of files under `files/` that nobody needs any more."""
@@ -53,6 +57,7 @@ class Worker:
     mirror: Mirror | None
     policy: owed.Policy
     max_file_bytes: int
+    signatures: SignatureCheck = field(default_factory=SignatureCheck)
 
     async def do(self, leased: Leased) -> Note:
         """Do one owed thing; returns what is to be written down about it in one transaction.
@@ -77,8 +82,24 @@ class Worker:
         folder = day / provider.name
         await asyncio.to_thread(_make_folders, day, folder)
         stored = await fetch_files(
-            provider, _view(facts), self.outsides[provider.name], folder, max_file_bytes=self.max_file_bytes
+            provider,
+            _view(facts),
+            self.outsides[provider.name],
+            folder,
+            max_file_bytes=self.max_file_bytes,
+            signatures=self.signatures,
         )
+        for file in stored:
+            if file.signatures is not None:
+                log.info(
+                    "file.signatures_checked",
+                    receipt=leased.receipt_id,
+                    provider=provider.name,
+                    document=facts.document_id,
+                    sha256=file.sha256,
+                    signatures=file.signatures,
+                    check=provider.settings.signatures,
+                )
         files = [_new_file(file, self.spool.files) for file in stored]
 
         def note(connection: Connection) -> list[str]:

@@ -170,6 +170,7 @@ def _clock(spool: Spool) -> Iterator[Finding]:
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:
+    from processor import signatures  # noqa: PLC0415
     from processor.outsides import outside_of  # noqa: PLC0415
 
     providers = build_providers(settings)
@@ -184,6 +185,7 @@ def _providers(settings: Settings) -> Iterator[Finding]:
             why := provider.why_closed()
             or provider.why_mute()
             or outside_of(provider, settings).why_unusable()
+            or signatures.why_unusable(provider.settings)
         ):
             yield fail(about, why)
         else:

@@ -66,6 +66,21 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def test_what_parses_signatures_is_loaded_by_the_process_that_checks_them_alone() -> None:
+    """The daemon has secrets, and a second of loading is long at a start."""
+    parsing = {f"processor.signatures_{name}" for name in ("cms", "pdf", "process", "verdict")}
+    found = {
+        module_of(path)
+        for path in sources(*PACKAGES)
+        if any(
+            name.split(".")[0] in {"asn1crypto", "pyhanko", "pyhanko_certvalidator"}
+            for name in imports_of(path)
+        )
+        or imports_of(path) & parsing
+    }
+    assert found == parsing
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Imports for the type checker count too: what two files say of each other belongs in a third."""
     modules = {module_of(path): path for path in sources(*PACKAGES, "benchmarks")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import ClassVar, Generic, Literal, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
 
@@ -119,11 +119,32 @@ class ProviderSettings(BaseModel):
         description="file of the certificate authorities (PEM) that its API's own certificate is checked "
         "against, in place of the public ones",
     )
+    signatures: Literal["unchecked", "intact", "trusted"] = Field(
+        default="unchecked",
+        description="what is asked of signed files before they are delivered: nothing but that they are "
+        "whole; that their signatures (PDF, p7s, p7m) fit their content; or that the signers' certificates "
+        "lead to one of signature_authorities, too",
+    )
+    signature_authorities: str = Field(
+        default="",
+        description='file of the certificate authorities (PEM) that signatures = "trusted" asks for',
+    )
     actions: dict[str, EventType] = Field(
         default_factory=dict,
         description="further words for actions, or other meanings: WORD = event type",
     )
     expires: dict[str, date] = Field(default_factory=dict, description=EXPIRES)
+
+    @model_validator(mode="after")
+    def _authorities_of_signatures(self) -> Self:
+        if self.signatures == "trusted" and not self.signature_authorities:
+            raise ValueError('signatures = "trusted" needs signature_authorities: name the file')
+        if self.signatures != "trusted" and self.signature_authorities:
+            # Whoever names authorities believes that they are asked for.
+            raise ValueError(
+                'signature_authorities are for signatures = "trusted" alone: set it, or drop them'
+            )
+        return self
 
     @model_validator(mode="after")
     def _expires_of_secrets(self) -> Self:

@@ -17,6 +17,7 @@ from pydantic import HttpUrl, SecretStr
 
 from processor.download import StoredFile, fetch_files
 from processor.outside import Outside
+from processor.signatures import SignatureCheck
 from shared.providers import certisign, ssign
 from shared.providers._base import (
     DocumentView,
@@ -81,7 +82,9 @@ async def fetch(
 ) -> list[StoredFile]:
     document = DocumentView(document_id, {"file_ids": "901", "chave": "A1B2"})
     async with aclosing(make_outside(provider, handler)) as outside:
-        return await fetch_files(provider, document, outside, folder, max_file_bytes=max_file_bytes)
+        return await fetch_files(
+            provider, document, outside, folder, max_file_bytes=max_file_bytes, signatures=SignatureCheck()
+        )
 
 
 def run(folder: Path, provider: Provider[Any], handler: Handler, **options: Any) -> list[StoredFile]:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from processor.download import StoredFile, fetch_files
+from processor.signatures import SignatureCheck
 from shared.errors import NotReadyError, TransientError
 from shared.providers._base import (
     Answer,
@@ -107,7 +108,9 @@ def test_files_of_one_kind_are_numbered(tmp_path: Path) -> None:
 
     async def both() -> list[StoredFile]:
         async with aclosing(make_outside(make_ssign(), answering(PDF))) as outside:
-            return await fetch_files(make_ssign(), document, outside, tmp_path, max_file_bytes=MIB)
+            return await fetch_files(
+                make_ssign(), document, outside, tmp_path, max_file_bytes=MIB, signatures=SignatureCheck()
+            )
 
     files = asyncio.run(both())
     assert [file.source for file in files] == ["signed:901", "signed:902"]

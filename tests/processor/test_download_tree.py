@@ -12,6 +12,7 @@ import pytest
 
 from processor.download import StoredFile, fetch_files
 from processor.outside import Outside
+from processor.signatures import SignatureCheck
 from shared.errors import NotReadyError, PermanentError, TransientError
 from shared.providers._base import DocumentView, FileKind
 from simulator.app import create_simulator
@@ -52,7 +53,9 @@ def run(
         )
         async with aclosing(outside):
             view = DocumentView(process_id, {})
-            return await fetch_files(provider, view, outside, folder, max_file_bytes=max_file_bytes)
+            return await fetch_files(
+                provider, view, outside, folder, max_file_bytes=max_file_bytes, signatures=SignatureCheck()
+            )
 
     return asyncio.run(fetch())
 

@@ -104,6 +104,11 @@ def test_providers_and_destinations_that_cannot_work_fail(make_place: MakePlace)
     assert found["destination archive"]["level"] == "fail"
     assert "/nowhere is not there" in found["destination archive"]["finding"]
     text = place.config.read_text()
+    trusted = 'signatures = "trusted"\nsignature_authorities = "/nowhere/authorities.pem"'
+    place.config.write_text(text.replace("[providers.ssign]", f"[providers.ssign]\n{trusted}"))
+    found = check(place)[1]
+    assert found["provider ssign"]["level"] == "fail"
+    assert "correct signature_authorities" in found["provider ssign"]["finding"]
     ca_file = '[providers.ssign]\nca_file = "/nowhere/ca.pem"'
     place.config.write_text(text.replace("[providers.ssign]", ca_file))
     found = check(place)[1]
