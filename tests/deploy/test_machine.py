@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.ingredients import SWITCH, NotToBeHadError, why_no_machine
+from simulator.files import make_pdf
+from tests.deploy.ingredients import REPOSITORY, SWITCH, NotToBeHadError, why_no_machine
 from tests.deploy.machine import Machine, booted
 from tests.deploy.pages import commands
 from tests.deploy.services import (
@@ -32,6 +35,7 @@ from tests.deploy.services import (
     wait_until_active,
     writers,
 )
+from tests.signing import Authority, sign_pdf
 
 PREVIOUS, CURRENT = "0.0.9", "0.1.0"
 
@@ -52,6 +56,19 @@ def hang(event, arguments):
 sys.addaudithook(hang)
 """
 
+CHECK_SIGNATURES = """
+# Says how many right signatures a PDF carries, as the processor asks.
+import asyncio, pathlib, types
+from processor.signatures import FileToCheck, SignatureCheck
+
+async def main():
+    pdf = pathlib.Path("/srv/contract.pdf")
+    settings = types.SimpleNamespace(signature_authorities="")
+    found = await SignatureCheck().check([FileToCheck("contract", pdf, "pdf")], [], settings)
+    print(found[pdf])
+
+asyncio.run(main())
+"""
 
 STAND_INS = """
 # What takes alarms, by POST and as sendmail: each lands in /srv/told, the newest at its end.
@@ -132,6 +149,22 @@ def test_a_callback_is_taken_and_recorded(machine: Machine) -> None:
         pass
     expect_nothing_lost(machine, load)
     assert "expired" in machine.says("signspool documents show ssign 0-0")
+
+
+def test_signatures_are_checked_with_all_that_the_unit_takes_away(machine: Machine) -> None:
+    """In a process of its own, with the limits that stand in the processor's file."""
+    (machine.root / "srv" / "contract.pdf").write_bytes(
+        sign_pdf(make_pdf("A contract"), Authority("A").signer())
+    )
+    (machine.root / "srv" / "check.py").write_text(CHECK_SIGNATURES)
+    unit = (REPOSITORY / "deploy" / "systemd" / "signspool-processor.service").read_text()
+    limits = re.findall(
+        r"^\w+=.*$", unit.partition("\nLimitNOFILE=")[2].partition("\n[Install]")[0], re.MULTILINE
+    )
+    assert "MemoryDenyWriteExecute=yes" in limits
+    properties = shlex.join(f"--property={line}" for line in ("User=signspool", *limits))
+    program = "/opt/signspool/current/bin/python3 /srv/check.py"
+    assert machine.says(f"systemd-run --quiet --wait --pipe --collect {properties} {program}") == "1"
 
 
 def test_a_restart_of_both_services_under_load_fails_no_callback(machine: Machine) -> None:

@@ -127,9 +127,11 @@ def test_the_door_may_have_as_many_tasks_as_workers_on_a_large_machine_need() ->
     assert int(setting("signspool-api.service", "TasksMax")) >= 24 * tasks_of_a_worker
 
 
-def test_one_process_of_the_door_that_runs_out_of_memory_does_not_end_the_others() -> None:
-    """Workers and writers are started again by who started them; systemd would stop all of them."""
-    assert setting("signspool-api.service", "OOMPolicy") == "continue"
+@pytest.mark.parametrize("unit", ["signspool-api.service", "signspool-processor.service"])
+def test_one_process_that_runs_out_of_memory_does_not_end_the_others(unit: str) -> None:
+    """Workers, writers and what checks signatures are started again by who started them; systemd would stop
+    all of the service."""
+    assert setting(unit, "OOMPolicy") == "continue"
 
 
 def test_what_the_processor_keeps_is_hidden_from_the_door() -> None:
