@@ -12,6 +12,7 @@ from processor.destinations import _answers
 from processor.outside import redirect_target
 from shared.errors import AccessError, NoAnswerError, TransientError
 from shared.providers._base import Answer, retry_after_seconds
+from shared.xmltext import parse_xml
 
 _CODE = re.compile(r"[A-Za-z0-9.:]{1,64}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
@@ -140,21 +141,8 @@ def _complaint(answer: Answer) -> _Complaint:
 
 def _root(body: bytes) -> etree._Element | None:
     """The element `Error` that a body is; None for anything else, and for XML with a DOCTYPE."""
-    # Made anew each time: a parser must not be used by two threads at once.
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        attribute_defaults=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
     try:
-        root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError):
+        root = parse_xml(body)
+    except ValueError:
         return None
-    if root.getroottree().docinfo.internalDTD is not None or etree.QName(root).localname != "Error":
-        return None
-    return root
+    return root if etree.QName(root).localname == "Error" else None
