@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from watchfiles import Change, awatch
@@ -23,7 +24,8 @@ _STEP_MS = 2
 _CHECK_FOLDERS_MS = 2_000
 
 _Folders = dict[str, tuple[int, int]]
-"""`spool/` and its day folders by path: device and inode, which tell whether a folder is still the same."""
+"""`spool/` and its day folders by absolute path, as they are told of: device and inode, which tell whether a
+folder is still the same."""
 
 
 async def watch(
@@ -95,8 +97,13 @@ async def _watch_these(
                 return
 
 
+def _top(spool: Spool) -> Path:
+    # A root may be relative, as it is without settings; what happens in it is told by absolute paths.
+    return spool.folder(Folder.SPOOL).absolute()
+
+
 def _folders(spool: Spool) -> _Folders:
-    top = spool.folder(Folder.SPOOL)
+    top = _top(spool)
     found = {}
     for path in (top, *(top / day for day in spool.days(Folder.SPOOL))):
         status = path.stat()
@@ -106,7 +113,7 @@ def _folders(spool: Spool) -> _Folders:
 
 def _entry_at(path: str, spool: Spool) -> Entry | None:
     """The entry that a path below `spool/` is; None for anything else."""
-    day, _, name = path.removeprefix(f"{spool.folder(Folder.SPOOL)}/").rpartition("/")
+    day, _, name = path.removeprefix(f"{_top(spool)}/").rpartition("/")
     if is_entry_name(name) and (not day or day_of(day)):
         return Entry(day, name)
     return None

@@ -161,4 +161,23 @@ def expect_file(settings: Settings) -> None:
     """
     url = settings.database_url
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        expect_not_taken_away(settings)
         raise SchemaError(f"there is no database at {url.database} yet; type: signspool db upgrade")
+
+
+def expect_not_taken_away(settings: Settings) -> None:
+    """Return unless an SQLite database was moved away from beside its log: a new one would be given what
+    stands there, and take it from the one that comes back.
+
+    Raises:
+        SchemaError: so it is.
+    """
+    url = settings.database_url
+    if url.get_backend_name() != "sqlite":
+        return
+    file = Path(url.database or "")
+    if not file.exists() and file.with_name(f"{file.name}-wal").exists():
+        raise SchemaError(
+            f"the database {file} was taken away, and its log {file.name}-wal is still there: put it back; "
+            "to begin anew, stop the processor, and move that log and its -shm away, too"
+        )

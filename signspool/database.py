@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared.errors import DatabaseUnavailableError, SchemaError, UsageError
-from signspool.context import Config, new_group, settings_of
+from signspool.context import Config, expect_not_taken_away, new_group, settings_of
 from signspool.output import complain, say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
     """Bring the tables to this program's version; returns the versions before and after.
 
     Raises:
-        SchemaError: a newer signspool made them.
+        SchemaError: a newer signspool made them, or the database was taken away from beside its log.
         DatabaseUnavailableError: the database does not answer.
     """
     from alembic.util import CommandError  # noqa: PLC0415  (slow to import)
@@ -38,6 +38,7 @@ def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
         raise DatabaseUnavailableError(
             f"the folder {folder} for the database is not there: make it, or the spool first: signspool check"
         )
+    expect_not_taken_away(settings)
     database = Database(url)
     try:
         before = database.schema_version()

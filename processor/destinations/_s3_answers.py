@@ -102,6 +102,8 @@ def expect_success(answer: Answer, what: str, *, url: str, secrets: Iterable[str
         raise TransientError(f"{said}: the file was damaged on its way, and not stored")
     if complaint.code in _LATER or status == 409:
         raise TransientError(said, retry_after_seconds=retry_after_seconds(answer.headers))
+    if status in (404, 405) and not complaint.code:
+        raise AccessError(f"{said}, and not as by an object store: correct endpoint or bucket")
     if status in (401, 403):
         raise AccessError(f"{said}: correct access_key and secret_key, or {_RIGHTS}")
     if 300 <= status < 400:

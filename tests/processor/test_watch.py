@@ -92,6 +92,23 @@ async def test_it_names_what_arrives(watched: Watched) -> None:
         await watched.named(watched.bring("laid-right-in.json", day=""))
 
 
+async def test_it_names_what_arrives_below_a_root_that_is_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is where nobody wrote settings."""
+    monkeypatch.chdir(tmp_path)
+    spool = Spool(Path("data"), Clock())
+    spool.initialise()
+    spool.make_day_folders()
+    watched = Watched(spool, spool.clock.today().isoformat())
+    async with watching(watched):
+        await watched.named(watched.bring("155_a.json"))
+        shutil.rmtree(spool.folder(Folder.SPOOL) / watched.day)
+        spool.make_day_folders()
+        await watched.until(lambda: watched.listings > 1)
+        await watched.named(watched.bring("156_b.json"))
+
+
 async def test_what_lay_there_before_is_left_to_a_listing(watched: Watched) -> None:
     watched.bring("155_a.json")
     async with watching(watched):

@@ -213,7 +213,7 @@ async def test_the_version_stands_in_the_reference(
         (HTMLResponse("<!doctype html>Login"), NoAnswerError, "a web page, but not as an object store"),
         (said(400, "KeyTooLongError", "Too long."), PermanentError, "KeyTooLongError: Too long."),
         (Response("no XML", status_code=400), PermanentError, "no XML"),
-        (said(404), PermanentError, "404"),
+        (said(404), AccessError, "correct endpoint or bucket"),
     ],
 )
 async def test_each_answer_says_who_is_to_blame_and_what_to_do(
