@@ -44,6 +44,7 @@ from tests.illnesses import (
     HELD,
     ILLNESSES,
     NEVER,
+    NO_STORE_HERE,
     PDF,
     RETRY,
     UPLOADS,
@@ -317,7 +318,10 @@ def check(illness: Illness, role: str, row: Any, workshop: Workshop) -> None:
     assert SECRET not in row.last_error
     assert SESSION not in row.last_error
     assert row.lease_until is None
-    assert row.attempts == (0 if (role in (*FETCHES, "bucket") and illness.name in REFUSED_KEY) else 1), role
+    is_free = (role in (*FETCHES, "bucket") and illness.name in REFUSED_KEY) or (
+        role == "bucket" and illness.name in NO_STORE_HERE
+    )
+    assert row.attempts == (0 if is_free else 1), role
     assert (row.sent_at is not None) == (role in ("once", "smartshare") and row.state in (HELD, DONE)), role
     if row.state != DONE:
         reason = NO_STORE if role == "bucket" and DONE in illness.uploads else illness.reason
